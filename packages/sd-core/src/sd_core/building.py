@@ -1,0 +1,139 @@
+"""From a checked experiment to the objects of the loop."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Generator
+
+from sd_core.camera_sampling import CameraOptions
+from sd_core.entries import Entry
+from sd_core.errors import ConfigError, PluginError
+from sd_core.experiment import Choice, Experiment, Stage
+from sd_core.experiment_options import OptimiserOptions
+from sd_core.guidance import AbstractGuidance, GuidanceContext
+from sd_core.prior import AbstractPrior, PriorContext
+from sd_core.renderer import AbstractRenderer, RendererContext
+
+Built = TypeVar("Built")
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltStage:
+    """A stage, ready for the loop."""
+
+    renderer: AbstractRenderer
+    guidance: AbstractGuidance
+    optimiser: torch.optim.Optimizer
+    generator: Generator
+    cameras: CameraOptions
+    steps: int
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one; a device that cannot be used is an error."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"run.device is '{name}', but it cannot be used ({reason}). Use cpu or auto."
+        ) from None
+
+
+def build_prior(experiment: Experiment) -> AbstractPrior:
+    """The frozen model."""
+    choice = experiment.prior
+    with _seeded(_seed(experiment, "prior")):
+        device = choose_device(experiment.options.run.device)
+        prior = choice.entry.load_build()(choice.options, PriorContext(device))
+    return _checked(prior, AbstractPrior, choice.entry)
+
+
+def build_stage(
+    experiment: Experiment, index: int, prior: AbstractPrior, previous: AbstractRenderer | None
+) -> BuiltStage:
+    """Everything of one stage; the same seed gives the same bits."""
+    stage = experiment.stages[index]
+    seed = _seed(experiment, f"stage {index}")
+    generator = Generator(prior.device).manual_seed(seed)
+    with _seeded(seed):
+        renderer = _build_renderer(stage, prior, previous, generator)
+        guidance = _build_guidance(experiment, stage.guidance, prior)
+    return BuiltStage(
+        renderer=renderer,
+        guidance=guidance,
+        optimiser=new_optimiser(stage.options.optimiser, renderer),
+        generator=generator,
+        cameras=stage.cameras,
+        steps=stage.options.steps,
+    )
+
+
+def new_optimiser(options: OptimiserOptions, renderer: AbstractRenderer) -> torch.optim.Optimizer:
+    """The optimiser over the renderer's own parameter groups."""
+    groups = renderer.parameter_groups(options.learning_rate)
+    rate, decay = options.learning_rate, options.weight_decay
+    if options.name == "sgd":
+        return torch.optim.SGD(groups, lr=rate, weight_decay=decay)
+    adam = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.name]
+    return adam(groups, lr=rate, betas=options.betas, eps=options.eps, weight_decay=decay)
+
+
+def _build_renderer(
+    stage: Stage, prior: AbstractPrior, previous: AbstractRenderer | None, generator: Generator
+) -> AbstractRenderer:
+    if stage.renderer is None:
+        assert previous is not None  # a first stage always has a renderer of its own
+        return previous
+    context = RendererContext(
+        latent_shape=prior.latent_shape,
+        generator=generator,
+        device=prior.device,
+        previous=previous if stage.options.start_from == "previous" else None,
+    )
+    renderer = stage.renderer.entry.load_build()(stage.renderer.options, context)
+    return _checked(renderer, AbstractRenderer, stage.renderer.entry)
+
+
+def _build_guidance(
+    experiment: Experiment, choice: Choice, prior: AbstractPrior
+) -> AbstractGuidance:
+    def find(name: str, options: Mapping[str, Any]) -> AbstractGuidance:
+        where = f"guidance.options.{name}"
+        chosen = experiment.choose("guidance", {"name": name, **options}, where)
+        return _build_guidance(experiment, chosen, prior)
+
+    context = GuidanceContext(prior=prior, prompt=experiment.options.prompt, find=find)
+    built = choice.entry.load_build()(choice.options, context)
+    guidance = _checked(built, AbstractGuidance, choice.entry)
+    guidance.name = choice.entry.name
+    return guidance.to(prior.device)
+
+
+def _checked(built: object, kind: type[Built], entry: Entry) -> Built:
+    if not isinstance(built, kind):
+        raise PluginError(
+            f"{entry.kind} '{entry.name}': {entry.build} gave a {type(built).__name__}, not an "
+            f"{kind.__name__}. Tell its author."
+        )
+    return built
+
+
+def _seed(experiment: Experiment, purpose: str) -> int:
+    """A seed of its own for each purpose, so that one stage's draws never shift another's."""
+    digest = hashlib.sha256(f"{experiment.options.seed}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Libraries that initialise weights from torch's global state do it reproducibly in here."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

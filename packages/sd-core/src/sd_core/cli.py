@@ -1,0 +1,97 @@
+"""The command `score-distill`. Only what `--help` and `plugins` need is imported up here."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from sd_core.errors import ScoreDistillationError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake is one line on stderr and exit code 2."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return _dispatch(parsed)
+    except ScoreDistillationError as error:
+        print(f"score-distill: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        sys.stderr.close()
+        return 1
+
+
+def _dispatch(parsed: argparse.Namespace) -> int:
+    from sd_core.plugins import load_plugins
+
+    plugins = load_plugins(blocked=parsed.block, strict=parsed.strict)
+    if parsed.command == "plugins":
+        from sd_core.commands import list_plugins as command
+    elif parsed.command == "describe":
+        from sd_core.commands import describe as command
+    elif parsed.command == "schema":
+        from sd_core.commands import schema as command
+    elif parsed.command == "resume":
+        from sd_core.commands import resume as command
+    else:
+        from sd_core.commands import run as command
+    return command.main(parsed, plugins)
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--block", action="append", default=[], metavar="NAME", help="leave a plugin out"
+    )
+    shared.add_argument(
+        "--strict", action="store_true", help="a broken plugin is a failure, not a remark"
+    )
+    parser = argparse.ArgumentParser(
+        prog="score-distill",
+        description="Text-to-3D by score distillation, with every method as a plugin.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", parents=[shared], help="run an experiment, or just a prompt")
+    run.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
+    run.add_argument("--prompt", metavar="TEXT", help="what to make")
+    run.add_argument("--guidance", metavar="NAME", help="the method of every stage")
+    run.add_argument("--renderer", metavar="NAME", help="the scene of every stage")
+    run.add_argument("--prior", metavar="NAME", help="the frozen model")
+    run.add_argument("--seed", metavar="N", help="seed of every random draw")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one option, such as stages.0.guidance.scale=7.5, or guidance.scale=7.5 in all stages",
+    )
+    run.add_argument("--output", metavar="FOLDER", help="run folder (default: runs/PROMPT-...)")
+    _add_quiet(run)
+    resume = commands.add_parser("resume", parents=[shared], help="go on with a stopped run")
+    resume.add_argument("folder", metavar="RUN")
+    resume.add_argument(
+        "--previous", action="store_true", help="from the checkpoint before the newest one"
+    )
+    _add_quiet(resume)
+    commands.add_parser("plugins", parents=[shared], help="what is installed, and what is broken")
+    describe = commands.add_parser(
+        "describe", parents=[shared], help="the options of a plugin, or of an experiment's tables"
+    )
+    describe.add_argument(
+        "kind", help="guidance, renderer, metric, prior; or experiment, stage, cameras, ..."
+    )
+    describe.add_argument("name", nargs="?", help="the plugin's name")
+    commands.add_parser(
+        "schema", parents=[shared], help="the JSON schema of experiment files, on stdout"
+    )
+    return parser
+
+
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--quiet", action="store_true", help="plain lines for log files instead of a progress bar"
+    )

@@ -1,0 +1,46 @@
+"""`score-distill schema`: the JSON schema of experiment files, with all installed plugins."""
+
+import argparse
+import json
+from typing import Any
+
+from sd_core.camera_sampling import CameraOptions
+from sd_core.entries import Entry
+from sd_core.experiment_options import ExperimentOptions
+from sd_core.plugins import Plugins
+
+
+def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
+    """Print the schema."""
+    print(json.dumps(experiment_schema(plugins), indent=2))
+    return 0
+
+
+def experiment_schema(plugins: Plugins) -> dict[str, Any]:
+    """The schema of `ExperimentOptions`, where a table that chooses a plugin is one of its kind."""
+    schema = ExperimentOptions.model_json_schema()
+    shared = schema["$defs"]
+    for kind in ("guidance", "renderer", "prior"):
+        shared[kind] = {
+            "anyOf": [_plugin_schema(entry, shared) for entry in plugins.of_kind(kind).values()]
+        }
+    schema["properties"]["prior"] = {"$ref": "#/$defs/prior"}
+    schema["properties"]["prompt"] = {
+        "anyOf": [{"type": "string", "minLength": 1}, schema["properties"]["prompt"]]
+    }
+    stage = shared["StageOptions"]["properties"]
+    stage["guidance"] = {"$ref": "#/$defs/guidance"}
+    stage["renderer"] = {"anyOf": [{"$ref": "#/$defs/renderer"}, {"type": "null"}]}
+    stage["cameras"] = {"$ref": "#/$defs/CameraOptions"}
+    shared["CameraOptions"] = CameraOptions.model_json_schema()
+    return schema
+
+
+def _plugin_schema(entry: Entry, shared: dict[str, Any]) -> dict[str, Any]:
+    """A plugin's own options plus its name. Definitions that plugins share are hoisted."""
+    schema: dict[str, Any] = entry.load_config().model_json_schema()
+    shared.update(schema.pop("$defs", {}))
+    schema["title"] = f"{entry.kind} {entry.name}"
+    schema["properties"] = {"name": {"const": entry.name}, **schema.get("properties", {})}
+    schema["required"] = ["name", *schema.get("required", [])]
+    return schema

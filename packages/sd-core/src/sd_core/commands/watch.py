@@ -1,0 +1,118 @@
+"""Running in front of a person: progress, Ctrl-C, and where the pictures are."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from sd_core.building import build_prior
+from sd_core.cli import INTERRUPTED
+from sd_core.experiment import Experiment
+from sd_core.prior import AbstractPrior
+from sd_core.run_folder import RunFolder
+from sd_core.runner import Progress, Start, Stop, run_stages
+
+QUIET_SECONDS = 10.0
+
+
+def load_prior(experiment: Experiment) -> AbstractPrior:
+    """Set torch's threads, then load the model."""
+    if experiment.options.run.threads:
+        torch.set_num_threads(experiment.options.run.threads)
+    return build_prior(experiment)
+
+
+def watch(
+    experiment: Experiment, prior: AbstractPrior, folder: RunFolder, start: Start, *, quiet: bool
+) -> int:
+    """Run, show progress, and say at the end where everything is."""
+    stop = Stop()
+    with stop_at_ctrl_c(stop):
+        steps = run_stages(experiment, prior, folder, start=start, stop=stop)
+        if quiet or not sys.stdout.isatty():
+            _show_lines(steps)
+        else:
+            _show_bar(steps)
+    if stop.requested:
+        print(f"stopped and saved; go on with: score-distill resume {folder.path}")
+        return INTERRUPTED
+    print(f"done; the pictures are in {folder.final}")
+    return 0
+
+
+@contextmanager
+def stop_at_ctrl_c(stop: Stop) -> Iterator[None]:
+    """The first Ctrl-C lets the step finish and saves; a second one interrupts at once."""
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        if stop.requested:
+            raise KeyboardInterrupt
+        stop.requested = True
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _show_bar(steps: Iterator[Progress]) -> None:
+    bar = Bar(
+        TextColumn("stage {task.fields[stage]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.1f} steps/s"),
+        TimeRemainingColumn(),
+        TextColumn("|g| {task.fields[norm]:.3g}"),
+        console=Console(),
+    )
+    rate = _Rate()
+    with bar:
+        task = bar.add_task("", stage=0, rate=0.0, norm=0.0)
+        for step in steps:
+            bar.update(
+                task,
+                total=step.steps,
+                completed=step.step + 1,
+                stage=step.stage,
+                rate=rate.after(step),
+                norm=step.logs["gradient_norm"],
+            )
+
+
+def _show_lines(steps: Iterator[Progress]) -> None:
+    rate, shown = _Rate(), -QUIET_SECONDS
+    for step in steps:
+        speed, now = rate.after(step), time.monotonic()
+        if now - shown < QUIET_SECONDS and step.step + 1 < step.steps:
+            continue
+        shown = now
+        left = (step.steps - step.step - 1) / speed
+        print(
+            f"stage {step.stage} step {step.step + 1}/{step.steps} {speed:.1f} steps/s "
+            f"{left:.0f} s left |g| {step.logs['gradient_norm']:.3g}",
+            flush=True,
+        )
+
+
+class _Rate:
+    """Steps a second, from the first step seen of each stage on."""
+
+    def __init__(self) -> None:
+        self._stage = -1
+        self._first = 0
+        self._began = 0.0
+
+    def after(self, step: Progress) -> float:
+        now = time.monotonic()
+        if step.stage != self._stage:
+            self._stage, self._first, self._began = step.stage, step.step, now
+            return 1.0
+        return (step.step - self._first) / max(now - self._began, 1e-6)

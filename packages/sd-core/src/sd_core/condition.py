@@ -1,0 +1,38 @@
+"""What a prior is told about each sample."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sd_core.cameras import CameraBatch
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """What the prior is told about each sample: made by `encode_text`, read by `predict_noise`.
+
+    `prompts` are the texts in clear. `tensors` are the prior's own (embeddings, masks), each with
+    the batch as its first dimension. `cameras` is set for a prior that was told the cameras.
+    """
+
+    prompts: tuple[str, ...]
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    cameras: CameraBatch | None = None
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @staticmethod
+    def concatenate(conditions: "Sequence[Condition]") -> "Condition":
+        """One after the other along the batch; all must come from the same prior."""
+        cameras = [c.cameras for c in conditions if c.cameras is not None]
+        return Condition(
+            prompts=tuple(prompt for c in conditions for prompt in c.prompts),
+            tensors={
+                name: torch.cat([c.tensors[name] for c in conditions])
+                for name in conditions[0].tensors
+            },
+            cameras=CameraBatch.concatenate(cameras) if len(cameras) == len(conditions) else None,
+        )

@@ -1,0 +1,96 @@
+"""Options: what a user may set, typed, bounded and described; and the errors when he slips.
+
+Every plugin's configuration is an `Options` subclass whose fields come from `option(...)`. From it
+follow the check of experiment files, `score-distill describe` and the JSON schema.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from sd_core.errors import ConfigError, nearest
+
+
+class Options(BaseModel):
+    """Frozen typed options. An unknown key is an error, a default must pass its own bounds."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def option(  # noqa: PLR0913 - one keyword for each kind of bound
+    default: Any,
+    description: str,
+    *,
+    symbol: str | None = None,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    min_length: int | None = None,
+) -> Any:
+    """A field with a default, a description, bounds, and the symbol that its paper uses."""
+    extra = {"symbol": symbol} if symbol else None
+    return Field(
+        default,
+        description=description,
+        ge=ge,
+        gt=gt,
+        le=le,
+        lt=lt,
+        min_length=min_length,
+        json_schema_extra=extra,
+    )
+
+
+def parse_options(kind: type[AnyOptions], values: Mapping[str, Any], *, where: str) -> AnyOptions:
+    """Values as a user wrote them, made into `kind`, or a `ConfigError` that begins with `where`.
+
+    `where` is the dotted path of the table, such as `stages.0.guidance`, or "" for the root.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(_one_line(kind, error.errors()[0], where)) from None
+
+
+def _one_line(kind: type[Options], detail: ErrorDetails, where: str) -> str:
+    *parents, last = [str(part) for part in detail["loc"]] or [""]
+    path = ".".join(part for part in (where, *parents, last) if part)
+    if detail["type"] == "extra_forbidden":
+        known = sorted(_options_at(kind, parents).model_fields)
+        place = ".".join(part for part in (where, *parents) if part) or "the experiment"
+        return (
+            f"unknown key '{last}' in {place}. Known keys: {', '.join(known)}."
+            f"{nearest(last, known)}"
+        )
+    if detail["type"] == "missing":
+        return f"{path} is missing. Add it: it has no default."
+    reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if detail["type"] == "value_error":
+        return f"{path or 'the experiment'}: {reason}"
+    return f"{path} is {_shown(detail['input'])}, but it {reason}."
+
+
+def _options_at(kind: type[Options], parents: list[str]) -> type[Options]:
+    """The nested options class that `parents` lead to; list positions are passed over."""
+    for name in parents:
+        field = kind.model_fields.get(name)
+        if field is None:
+            continue
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        for candidate in candidates:
+            if isinstance(candidate, type) and issubclass(candidate, Options):
+                kind = candidate
+    return kind
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,85 @@
+"""The loop: render, judge, move the scene, let the method learn."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from sd_core.cameras import CameraBatch
+from sd_core.errors import NonFiniteGradientError
+from sd_core.guidance import AbstractGuidance, Guided
+from sd_core.prior import AbstractPrior
+from sd_core.renderer import AbstractRenderer, Rendering
+from sd_core.shapes import Latents
+from sd_core.step import Step
+
+
+@dataclass(frozen=True, eq=False)
+class StepReport:
+    """One finished step."""
+
+    step: Step
+    logs: dict[str, float]
+    rendering: Rendering
+
+
+def distill(
+    *,
+    renderer: AbstractRenderer,
+    prior: AbstractPrior,
+    guidance: AbstractGuidance,
+    sample_cameras: Callable[[Generator], CameraBatch],
+    optimiser: torch.optim.Optimizer,
+    generator: Generator,
+    steps: range,
+    total: int | None = None,
+) -> Iterator[StepReport]:
+    """Distil the prior's score into the scene, one step for each report that is asked for.
+
+    `steps` are the steps to do, of `total` (default: the end of `steps`), so that a resumed run
+    continues its schedules. The caller prints, saves and stops; nothing here calls back.
+    """
+    for index in steps:
+        step = Step(index, steps.stop if total is None else total)
+        renderer.prepare(step, generator)
+        cameras = sample_cameras(generator)
+        rendering = renderer(cameras)
+        latents = prior.encode(rendering.images, generator=generator)
+
+        clean = latents.detach()
+        guided = guidance.gradient(clean, cameras, step=step, generator=generator)
+        _check_finite(guidance, guided, step)
+
+        optimiser.zero_grad(set_to_none=True)
+        backward(latents, guided.gradient, renderer.regularisation(rendering))
+        optimiser.step()
+
+        learned = guidance.update_estimator(
+            clean, cameras, guided, step=step, generator=generator
+        )
+        norm = guided.gradient.flatten(1).norm(dim=1).mean()
+        logs = {"gradient_norm": float(norm), "t": float(guided.t.float().mean())}
+        yield StepReport(step, {**logs, **guided.logs, **learned}, rendering)
+
+
+def backward(latents: Latents, gradient: Latents, regularisation: Tensor | None) -> None:
+    """θ.grad += (1/b)·Σ_i gᵢ·∂latentsᵢ/∂θ + ∂regularisation/∂θ. The batch mean is taken here only."""
+    roots: list[Tensor] = [latents]
+    gradients: list[Tensor | None] = [gradient / len(latents)]
+    if regularisation is not None:
+        roots.append(regularisation)
+        gradients.append(None)
+    torch.autograd.backward(roots, gradients)
+
+
+def _check_finite(guidance: AbstractGuidance, guided: Guided, step: Step) -> None:
+    finite = guided.gradient.isfinite().flatten(1).all(dim=1)
+    if finite.all():
+        return
+    bad = [int(t) for t, fine in zip(guided.t, finite, strict=True) if not fine]
+    raise NonFiniteGradientError(
+        f"guidance '{guidance.name}' gave a non-finite gradient at step {step.index} "
+        f"(t = {bad[0]}, {len(bad)} of {len(finite)} samples). "
+        "Try a smaller learning rate or guidance scale, or run the prior in float32."
+    )

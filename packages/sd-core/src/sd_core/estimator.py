@@ -1,0 +1,68 @@
+"""A noise estimator: a learned ε of what the scene renders *now* (VSD's, ESD's, USD's)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import Generator, nn
+
+from sd_core.cameras import CameraBatch
+from sd_core.condition import Condition
+from sd_core.config import Options, option
+from sd_core.noising import Noised
+from sd_core.shapes import Latents
+from sd_core.step import Step
+
+
+class EstimatorOptions(Options):
+    """How an estimator learns. An estimator that has nothing to train ignores these."""
+
+    learning_rate: float = option(1e-4, "Step size of the estimator's own optimiser.", gt=0)
+    updates_per_step: int = option(
+        1, "Updates of the estimator for each step of the scene.", symbol="K", ge=1
+    )
+    camera_dropout: float = option(
+        0.1,
+        "Probability that a training sample is shown without its camera, so that the camera-free "
+        "score is learned too.",
+        symbol="p_∅",
+        ge=0,
+        le=1,
+    )
+    shared_noise: bool = option(
+        False, "Train at the scene step's own t and noise instead of fresh draws."
+    )
+
+
+class AbstractNoiseEstimator(nn.Module, ABC):
+    """ε_φ(x_t, c, y): the score of the distribution of renders, as the scene is now.
+
+    Its `state_dict()` is its checkpoint: whatever it learned, and its optimiser's state.
+    """
+
+    @abstractmethod
+    def predict_noise(
+        self, noised: Noised, condition: Condition, cameras: CameraBatch | None
+    ) -> Latents:
+        """ε_φ at `noised`; `cameras=None` is the camera-free score.
+
+        A network reads `noised.noisy` and `noised.t` alone. The exact estimators of small worlds
+        need `noised.clean` too: for them the distribution of renders *is* the renders.
+        With gradients on, the result may carry the estimator's own graph, so that one forward
+        pass serves both the score and the training.
+        """
+
+    @abstractmethod
+    def fit(
+        self,
+        noised: Noised,
+        condition: Condition,
+        cameras: CameraBatch,
+        *,
+        predicted: Latents | None,
+        step: Step,
+        generator: Generator,
+    ) -> Mapping[str, float]:
+        """Learn from one batch of renders; gives what is worth logging, such as the loss.
+
+        `predicted` is what `predict_noise` gave for `noised` in this step, with its graph.
+        """

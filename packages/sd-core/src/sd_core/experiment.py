@@ -1,0 +1,107 @@
+"""An experiment whose every option is checked: plugins chosen, defaults filled in, nothing built.
+
+`building.py` makes the objects, `runner.py` runs them.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sd_core.camera_sampling import CameraOptions
+from sd_core.config import Options, parse_options
+from sd_core.entries import Entry
+from sd_core.errors import ConfigError, PluginError
+from sd_core.experiment_options import ExperimentOptions, StageOptions, Table
+from sd_core.plugins import Plugins
+
+# The first of these that is installed is the default.
+DEFAULT_RENDERERS = ("affine",)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A plugin that the experiment chose, with its checked options."""
+
+    entry: Entry
+    options: Options
+
+    def table(self) -> Table:
+        """As an experiment file would say it, with every default."""
+        return {"name": self.entry.name, **self.options.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A checked stage. `renderer` is None where the scene of the stage before just goes on."""
+
+    options: StageOptions
+    guidance: Choice
+    renderer: Choice | None
+    cameras: CameraOptions
+
+
+class Experiment:
+    """A checked experiment: `prior` and `stages` chosen, `options` the rest."""
+
+    def __init__(self, table: Mapping[str, Any], plugins: Plugins) -> None:
+        self.plugins = plugins
+        self.options = parse_options(ExperimentOptions, table, where="")
+        self.prior = self.choose("prior", self.options.prior, "prior")
+        self.stages: list[Stage] = []
+        for stage in self.options.stages:
+            self.stages.append(self._check_stage(stage, self.stages))
+
+    def resolved(self) -> Table:
+        """The experiment with every default filled in; it can be run again as it is."""
+        table = self.options.model_dump(mode="json")
+        table["prior"] = self.prior.table()
+        for written, stage in zip(table["stages"], self.stages, strict=True):
+            written["guidance"] = stage.guidance.table()
+            written["renderer"] = stage.renderer.table() if stage.renderer else None
+            written["cameras"] = stage.cameras.model_dump(mode="json")
+        return table
+
+    def fingerprint(self) -> str:
+        """Names what is computed: equal for two experiments that differ only in `run`."""
+        table = {key: value for key, value in self.resolved().items() if key != "run"}
+        return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
+
+    def choices(self) -> list[Choice]:
+        """Every plugin that takes part by name."""
+        stages = [choice for s in self.stages for choice in (s.guidance, s.renderer) if choice]
+        return [self.prior, *stages]
+
+    def choose(self, kind: str, table: Table, where: str) -> Choice:
+        """Find the plugin that a table names, and check its options."""
+        name = table.get("name")
+        if not isinstance(name, str):
+            names = ", ".join(self.plugins.of_kind(kind))
+            raise ConfigError(f"{where} has no name. Add name = one of: {names}.")
+        entry = self.plugins.find(kind, name)
+        config = entry.load_config()
+        if not (isinstance(config, type) and issubclass(config, Options)):
+            raise PluginError(
+                f"{kind} '{name}': its config {entry.config} is not a subclass of "
+                "sd_core.config.Options. Tell its author."
+            )
+        own = {key: value for key, value in table.items() if key != "name"}
+        return Choice(entry, parse_options(config, own, where=where))
+
+    def _check_stage(self, stage: StageOptions, before: list[Stage]) -> Stage:
+        where = f"stages.{len(before)}"
+        guidance = self.choose("guidance", stage.guidance, f"{where}.guidance")
+        if stage.renderer is None and before and stage.start_from == "previous":
+            renderer, cameras = None, before[-1].cameras
+        else:
+            table = {"name": self._default_renderer(), **(stage.renderer or {})}
+            renderer = self.choose("renderer", table, f"{where}.renderer")
+            cameras = getattr(renderer.entry.load_build(), "default_cameras", CameraOptions())
+        changed = {**cameras.model_dump(), **stage.cameras}
+        cameras = parse_options(CameraOptions, changed, where=f"{where}.cameras")
+        return Stage(stage, guidance, renderer, cameras)
+
+    def _default_renderer(self) -> str:
+        installed = self.plugins.of_kind("renderer")
+        return next(name for name in DEFAULT_RENDERERS if name in installed)

@@ -1,0 +1,166 @@
+"""What an experiment file may say, and how a file, `--set` and the short options become one table.
+
+Tables that choose a plugin (`prior`, `guidance`, `renderer`) hold its `name` and that plugin's own
+options; those are checked in `experiment.py`, where the plugins are known.
+"""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from sd_core.config import Options, option
+from sd_core.errors import ConfigError
+from sd_core.prompts import PromptOptions
+
+Table = dict[str, Any]
+
+# `--set guidance.scale=7.5` means every stage's.
+STAGE_KEYS = ("guidance", "renderer", "optimiser", "cameras", "steps")
+
+
+class OptimiserOptions(Options):
+    """The scene's optimiser. Defaults are those of the NeRF codes of this field."""
+
+    name: Literal["adam", "adamw", "sgd"] = option("adam", "Which optimiser.")
+    learning_rate: float = option(0.01, "Step size.", gt=0)
+    betas: tuple[float, float] = option((0.9, 0.99), "Adam's decay rates.", symbol="β1, β2")
+    eps: float = option(1e-15, "Adam's denominator floor.", gt=0)
+    weight_decay: float = option(0.0, "Decay of the parameters.", ge=0)
+
+
+class StageOptions(Options):
+    """One stage: a scene, a method, a number of steps."""
+
+    steps: int = option(1000, "Optimisation steps.", ge=1)
+    start_from: Literal["previous", "scratch"] = option(
+        "previous", "Whether the scene starts from the scene of the stage before."
+    )
+    guidance: Table = Field(
+        default_factory=lambda: {"name": "sds"}, description="The method: name and its options."
+    )
+    renderer: Table | None = option(
+        None, "The scene: name and its options. Left out: the stage before goes on with its scene."
+    )
+    optimiser: OptimiserOptions = option(OptimiserOptions(), "How the scene moves.")
+    cameras: Table = Field(
+        default_factory=dict, description="Camera options, over the renderer's own defaults."
+    )
+
+
+class RunOptions(Options):
+    """How a run is watched and kept. None of this changes the result."""
+
+    device: str = option("auto", "torch device; auto takes CUDA where there is one.", min_length=1)
+    threads: int = option(0, "CPU threads of torch; 0 leaves torch's own choice.", ge=0)
+    checkpoint_every: int = option(100, "Steps between checkpoints.", ge=1)
+    preview_every: int = option(100, "Steps between preview pictures; 0 for none.", ge=0)
+    turntable_frames: int = option(48, "Frames of the final turntable; 0 for none.", ge=0)
+    tensorboard: bool = option(False, "Also write TensorBoard event files.")
+
+
+class ExperimentOptions(Options):
+    """A whole experiment, as an experiment file says it."""
+
+    prompt: PromptOptions = option(..., "What to make: a text, or a table with view words.")
+    seed: int = option(0, "Seed of every random draw.", ge=0)
+    prior: Table = Field(
+        default_factory=lambda: {"name": "gaussian-mixture"},
+        description="The frozen model: name and its options.",
+    )
+    stages: tuple[StageOptions, ...] = option(
+        (StageOptions(),), "The stages, one after the other.", min_length=1
+    )
+    run: RunOptions = option(RunOptions(), "How the run is watched and kept.")
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _text_alone(cls, value: Any) -> Any:
+        return {"text": value} if isinstance(value, str) else value
+
+
+def read_experiment_file(path: Path) -> Table:
+    """A TOML experiment, or the `config.json` of a run folder."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the experiment file {path}: {error}.") from None
+    try:
+        if path.suffix == ".json":
+            table = json.loads(text)
+            return dict(table.get("experiment", table))
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{path} is not valid {path.suffix[1:].upper()}: {error}.") from None
+
+
+def override(table: Table, assignments: Sequence[str]) -> Table:
+    """`stages.0.guidance.scale=7.5` and its like, applied in order to a copy of the table."""
+    table = deepcopy(table)
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise ConfigError(
+                f"--set {assignment} is not an assignment. "
+                "Write --set stages.0.guidance.scale=7.5."
+            )
+        if keys[0] in STAGE_KEYS:
+            for index in range(len(_stages(table))):
+                _assign(table, ["stages", str(index), *keys], _value(text), assignment)
+        else:
+            _assign(table, keys, _value(text), assignment)
+    return table
+
+
+def choose(table: Table, kind: str, name: str) -> Table:
+    """Another method or renderer in every stage, or another prior. Options of the same name stay."""
+    table = deepcopy(table)
+    for owner in [table] if kind == "prior" else _stages(table):
+        if (owner.get(kind) or {}).get("name") != name:
+            owner[kind] = {"name": name}
+    return table
+
+
+def _stages(table: Table) -> list[Table]:
+    stages = table.setdefault("stages", [{}])
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        raise ConfigError("stages is not a list of tables. Write each stage under [[stages]].")
+    return stages
+
+
+def _assign(table: Table, keys: list[str], value: Any, assignment: str) -> None:
+    if keys[0] == "stages":
+        _stages(table)
+    place: Any = table
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(place, list):
+            if not key.isdigit() or int(key) >= len(place):
+                raise ConfigError(
+                    f"--set {assignment}: there is no stage {key}. "
+                    f"The experiment has stages 0 to {len(place) - 1}."
+                )
+            place = place[int(key)]
+        elif not isinstance(place, dict):
+            raise ConfigError(
+                f"--set {assignment}: {'.'.join(keys[:depth])} is a value, not a table."
+            )
+        elif last:
+            place[key] = value
+        else:
+            if key == "prompt" and isinstance(place.get(key), str):
+                place[key] = {"text": place[key]}
+            place = place.setdefault(key, {})
+
+
+def _value(text: str) -> Any:
+    """A TOML value where it is one (7.5, true, [1, 2], "x"), else the bare text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()

@@ -1,0 +1,47 @@
+"""What made a run: versions, plugins, prior and machine, for `made_by.json`."""
+
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import torch
+
+from sd_core.experiment import Experiment
+from sd_core.experiment_options import Table
+from sd_core.prior import AbstractPrior
+
+
+def made_by(experiment: Experiment, prior: AbstractPrior, command: list[str]) -> Table:
+    """Everything that a reader of the results may ask for, and no personal data."""
+    sources = {}
+    for choice in experiment.choices():
+        source = experiment.plugins.source(choice.entry.kind, choice.entry.name)
+        sources[f"{choice.entry.kind} {choice.entry.name}"] = str(source)
+    device = prior.device
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "fingerprint": experiment.fingerprint(),
+        "plugins": sources,
+        "prior": prior.identity(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("sd-core", "torch", "numpy", "safetensors")},
+        },
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        },
+    }
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"

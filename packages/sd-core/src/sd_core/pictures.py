@@ -1,0 +1,57 @@
+"""Pictures for people: contact sheets, turntables, PNG and mp4."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from sd_core.atomic import disk_errors
+from sd_core.shapes import Images
+
+
+def to_bytes(images: Images) -> UInt8[np.ndarray, "batch height width 3"]:
+    """[b 3 H W] in [0, 1] → rows of 8-bit RGB pictures."""
+    levels = (images.detach().float().cpu().clamp(0, 1) * 255).round().byte()
+    return levels.permute(0, 2, 3, 1).numpy()
+
+
+def contact_sheet(images: Images, columns: int) -> Tensor:
+    """Pictures side by side, row after row, on white: [1 3 rows·H columns·W]."""
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    sheet = images.new_ones(rows * columns, channels, height, width)
+    sheet[:count] = images
+    grid = sheet.view(rows, columns, channels, height, width)
+    return grid.permute(2, 0, 3, 1, 4).reshape(1, channels, rows * height, columns * width)
+
+
+def enlarge(images: Images, pixels: int) -> Images:
+    """By a whole factor, until the smaller side has at least `pixels`; pixels stay square."""
+    factor = max(1, -(-pixels // min(images.shape[-2:])))
+    return images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+
+
+def save_png(path: Path, image: Images) -> None:
+    """The first picture of the batch, written aside and renamed."""
+    with disk_errors(path):
+        aside = path.with_name(f".{path.name}.partial")
+        Image.fromarray(to_bytes(image)[0]).save(aside, format="PNG")
+        aside.replace(path)
+
+
+def save_video(path: Path, images: Images, frames_per_second: int = 24) -> None:
+    """An mp4 with the ffmpeg that imageio brings along; even sides, as H.264 asks."""
+    import imageio.v2 as imageio  # slow to import, and only a finished run needs it
+
+    frames = to_bytes(enlarge(images, 256))
+    height, width = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2
+    with disk_errors(path):
+        aside = path.with_name(f".partial-{path.name}")
+        with imageio.get_writer(
+            aside, fps=frames_per_second, codec="libx264", macro_block_size=1, quality=8
+        ) as writer:
+            for frame in frames[:, :height, :width]:
+                writer.append_data(frame)
+        aside.replace(path)

@@ -1,0 +1,80 @@
+"""Contract 2: the prior, the frozen model whose score moves the scene."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator
+
+from sd_core.cameras import CameraBatch
+from sd_core.condition import Condition
+from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions
+from sd_core.noising import NoiseSchedule
+from sd_core.shapes import Images, Latents, Timesteps
+
+
+@dataclass(frozen=True)
+class PriorContext:
+    """What a prior's `build(config, context)` is given."""
+
+    device: torch.device
+
+
+class AbstractPrior(ABC):
+    """A frozen diffusion model. Deliberately not an `nn.Module`: a method that holds a prior must
+    not carry it into its own checkpoint.
+
+    Set in `__init__`:
+      schedule      x_t = α_t·x0 + σ_t·ε for t in 0 .. len(schedule) - 1
+      latent_shape  (channels, height, width) of what is diffused
+      device        where its tensors live
+
+    `encode`, `decode` and `predict_noise` are differentiable in their first argument and never
+    switch gradients off by themselves; their parameters never require gradients.
+    """
+
+    schedule: NoiseSchedule
+    latent_shape: tuple[int, int, int]
+    device: torch.device
+
+    @abstractmethod
+    def encode_text(
+        self, prompts: Sequence[str], cameras: CameraBatch | None = None
+    ) -> Condition:
+        """One condition row for each prompt. The empty text is the unconditional model.
+
+        `cameras`, one for each prompt, is for priors that know several views; others ignore it.
+        """
+
+    @abstractmethod
+    def encode(self, images: Images, *, generator: Generator | None = None) -> Latents:
+        """Pictures in [0, 1] → clean latents x0. Without a generator: no randomness."""
+
+    @abstractmethod
+    def decode(self, latents: Latents) -> Images:
+        """Clean latents → pictures in [0, 1], not clamped, so that the gradient survives."""
+
+    @abstractmethod
+    def predict_noise(self, noisy: Latents, t: Timesteps, condition: Condition) -> Latents:
+        """ε(x_t, t, y), whatever the network itself predicts; in the dtype of `noisy`."""
+
+    @abstractmethod
+    def new_estimator(
+        self, *, view_conditioned: bool, options: EstimatorOptions
+    ) -> AbstractNoiseEstimator:
+        """A learner of the score of what is rendered now, for methods that need one."""
+
+    def predict_noises(
+        self, noisy: Latents, t: Timesteps, conditions: Sequence[Condition]
+    ) -> tuple[Latents, ...]:
+        """ε for the same noisy latents under several conditions, in one batched call."""
+        count = len(conditions)
+        predicted = self.predict_noise(
+            noisy.repeat(count, 1, 1, 1), t.repeat(count), Condition.concatenate(conditions)
+        )
+        return predicted.chunk(count)
+
+    def identity(self) -> dict[str, str]:
+        """What a run folder writes down to name the model: its id, revision, precision."""
+        return {"class": type(self).__name__}

@@ -1,0 +1,24 @@
+"""The built-in priors: small distributions whose score is known exactly, at every t."""
+
+from sd_core.entries import PriorEntry
+from sd_core.hookspecs import hookimpl
+
+
+@hookimpl
+def sd_priors() -> list[PriorEntry]:
+    return [
+        PriorEntry(
+            name="gaussian-mixture",
+            summary="A Gaussian mixture over tensors: exact noise, samples and log-density",
+            reference="this project",
+            config="sd_core.priors.gaussian_mixture:GaussianMixtureOptions",
+            build="sd_core.priors.gaussian_mixture:build",
+        ),
+        PriorEntry(
+            name="image-bank",
+            summary="A folder of captioned pictures: the exact denoiser of a finite set",
+            reference="this project",
+            config="sd_core.priors.image_bank:ImageBankOptions",
+            build="sd_core.priors.image_bank:build",
+        ),
+    ]

@@ -1,0 +1,97 @@
+"""The exact prior of a finite set of pictures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Generator, Tensor
+
+from sd_core.config import Options, option
+from sd_core.errors import ConfigError
+from sd_core.noising import NoiseSchedule
+from sd_core.condition import Condition
+from sd_core.prior import PriorContext
+from sd_core.priors.bank import bank_noise
+from sd_core.priors.exact import ExactPrior
+from sd_core.shapes import Images, Latents, Timesteps
+
+
+class ImageBankOptions(Options):
+    """Where the pictures are."""
+
+    folder: str = option(
+        ...,
+        "Folder of equally large PNG files and a captions.json that maps each file name to a "
+        "list of prompts.",
+        min_length=1,
+    )
+    memory: int = option(
+        256, "Renders that the estimator of the rendered distribution keeps.", ge=0
+    )
+
+
+def build(config: ImageBankOptions, context: PriorContext) -> "ImageBankPrior":
+    """The entry's `build`: reads the folder."""
+    images, prompts = _read_folder(Path(config.folder))
+    return ImageBankPrior(images.to(context.device), prompts, memory=config.memory)
+
+
+class ImageBankPrior(ExactPrior):
+    """p(x0) = Σᵢ wᵢ·δ(x0 - xᵢ): the perfectly trained model that has memorised its pictures."""
+
+    def __init__(
+        self,
+        images: Images,
+        prompts: Sequence[Sequence[str]] = (),
+        *,
+        weights: Float[Tensor, " members"] | None = None,
+        schedule: NoiseSchedule | None = None,
+        memory: int = 256,
+    ) -> None:
+        channels, height, width = images.shape[1:]
+        super().__init__(
+            weights=images.new_ones(len(images)) if weights is None else weights,
+            prompts=prompts,
+            latent_shape=(channels, height, width),
+            schedule=schedule or NoiseSchedule.scaled_linear(),
+            memory=memory,
+        )
+        self.images = images
+
+    def predict_noise(self, noisy: Latents, t: Timesteps, condition: Condition) -> Latents:
+        return bank_noise(
+            noisy,
+            self.images.to(noisy.dtype),
+            condition.tensors["log_weights"].to(noisy.dtype),
+            self.schedule.alpha(t, noisy),
+            self.schedule.sigma(t, noisy),
+        )
+
+    def sample(self, count: int, prompt: str = "", *, generator: Generator) -> Latents:
+        return self.images[self._draw_members(count, prompt, generator)]
+
+
+def _read_folder(folder: Path) -> tuple[Images, list[list[str]]]:
+    listing = folder / "captions.json"
+    if not listing.is_file():
+        raise ConfigError(
+            f"prior.folder is '{folder}', but it has no captions.json. "
+            'Add one that maps each picture to its prompts: {"001.png": ["a red bear"]}.'
+        )
+    try:
+        captions: dict[str, list[str]] = json.loads(listing.read_text("utf-8"))
+        pictures = [np.asarray(Image.open(folder / name).convert("RGB")) for name in captions]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(f"cannot read the image bank in '{folder}': {error}.") from None
+    sizes = sorted({picture.shape[:2] for picture in pictures})
+    if len(sizes) != 1:
+        raise ConfigError(
+            f"the pictures in '{folder}' have {len(sizes)} different sizes. "
+            "Give at least one picture, and all of one size."
+        )
+    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    return stacked, list(captions.values())

@@ -1,0 +1,100 @@
+"""A run folder: what made it, the log, previews, checkpoints, scenes and final pictures.
+
+    config.json   the experiment as resolved; `score-distill run config.json` repeats it
+    made_by.json  versions, plugins, prior, machine
+    log.jsonl     one line a step
+    previews/     pictures along the way
+    checkpoints/  the last two
+    scenes/       the scene at the end of each stage
+    final/        contact sheet, turntable
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sd_core.atomic import disk_errors, write_text
+from sd_core.errors import RunFolderError
+from sd_core.experiment_options import Table
+
+SCHEMA = 1
+
+
+class RunFolder:
+    """Paths and files of one run. Every write is whole or reported."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.final = path / "final"
+        self.log = path / "log.jsonl"
+
+    @classmethod
+    def create(cls, path: Path, *, experiment: Table, made_by: Table) -> "RunFolder":
+        """A new run, in a new or empty folder."""
+        cls.check_free(path)
+        folder = cls(path)
+        with disk_errors(path):
+            for part in (path, folder.checkpoints, folder.previews, folder.final):
+                part.mkdir(parents=True, exist_ok=True)
+        write_text(path / "made_by.json", json.dumps(made_by, indent=2) + "\n")
+        # Last: a folder with a config.json is a run that can be resumed.
+        config = {"schema": SCHEMA, "experiment": experiment}
+        write_text(path / "config.json", json.dumps(config, indent=2) + "\n")
+        return folder
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """A folder that holds anything is left alone."""
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return
+        if (path / "config.json").is_file():
+            raise RunFolderError(
+                f"{path} already holds a run. Continue it with: score-distill resume {path}, "
+                "or choose another folder with --output."
+            )
+        raise RunFolderError(
+            f"{path} exists and is not an empty folder. Choose another with --output."
+        )
+
+    @classmethod
+    def open(cls, path: Path) -> tuple["RunFolder", Table]:
+        """An existing run and its experiment."""
+        config = path / "config.json"
+        if not config.is_file():
+            raise RunFolderError(f"{path} is not a run folder: it has no config.json.")
+        try:
+            content = json.loads(config.read_text("utf-8"))
+            schema, experiment = int(content["schema"]), dict(content["experiment"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(f"{config} cannot be read ({error}). Is it damaged?") from None
+        if schema > SCHEMA:
+            raise RunFolderError(
+                f"{config} has schema {schema}, this sd-core reads up to {SCHEMA}. Update sd-core."
+            )
+        return cls(path), experiment
+
+    @property
+    def previews(self) -> Path:
+        return self.path / "previews"
+
+    def scenes(self, stage: int) -> Path:
+        return self.path / "scenes" / f"stage_{stage}"
+
+    def append_log(self, line: dict[str, Any]) -> None:
+        with disk_errors(self.log), self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def trim_log(self, stage: int, steps_done: int) -> None:
+        """Drop what was logged after the checkpoint that a resumed run starts from."""
+        if not self.log.is_file():
+            return
+        kept = []
+        for line in self.log.read_text("utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # the line that a kill cut short
+                continue
+            if (entry["stage"], entry["step"]) < (stage, steps_done):
+                kept.append(line + "\n")
+        write_text(self.log, "".join(kept))

@@ -1,0 +1,188 @@
+"""Runs an experiment in a run folder: logs, previews, checkpoints, and going on after a stop."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sd_core.building import BuiltStage, build_stage
+from sd_core.camera_sampling import sample_cameras
+from sd_core.cameras import sheet_cameras, turntable
+from sd_core.checkpoint import (
+    CheckpointLabel,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from sd_core.distill import distill
+from sd_core.errors import CheckpointError
+from sd_core.experiment import Experiment
+from sd_core.pictures import contact_sheet, enlarge, save_png, save_video
+from sd_core.prior import AbstractPrior
+from sd_core.renderer import AbstractRenderer
+from sd_core.run_folder import RunFolder
+
+SHEET_COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One finished step of a run."""
+
+    stage: int
+    step: int
+    steps: int
+    logs: dict[str, float]
+
+
+@dataclass
+class Stop:
+    """Set `requested` to let the run finish its step, save and return."""
+
+    requested: bool = False
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins: at the start, or at a checkpoint."""
+
+    stage: int = 0
+    steps_done: int = 0
+    state: dict[str, Any] | None = None
+
+
+def find_start(experiment: Experiment, folder: RunFolder, *, previous: bool = False) -> Start:
+    """The newest checkpoint, or with `previous` the one before it; the beginning if there is none."""
+    found = list_checkpoints(folder.checkpoints)
+    if previous:
+        if len(found) < 2:
+            raise CheckpointError(
+                f"{folder.path} has no checkpoint before its newest one. "
+                "Start again in another folder: score-distill run "
+                f"{folder.path / 'config.json'} --output NEW."
+            )
+        found = found[:-1]
+    if not found:
+        return Start()
+    label, state = load_checkpoint(found[-1], experiment=experiment.fingerprint())
+    return Start(label.stage, label.steps_done, state)
+
+
+def run_stages(
+    experiment: Experiment, prior: AbstractPrior, folder: RunFolder, *, start: Start, stop: Stop
+) -> Iterator[Progress]:
+    """Run what is left of the experiment, yielding after each step."""
+    folder.trim_log(start.stage, start.steps_done)
+    renderer: AbstractRenderer | None = None
+    for index in range(len(experiment.stages)):
+        built = build_stage(experiment, index, prior, renderer)
+        renderer = built.renderer
+        if index < start.stage:
+            _load_scene(renderer, experiment, folder, index)
+            continue
+        first = 0
+        if index == start.stage and start.state is not None:
+            first = start.steps_done
+            _restore(built, start.state)
+        yield from _run_stage(experiment, index, built, prior, folder, first=first, stop=stop)
+        if stop.requested:
+            return
+        label = CheckpointLabel(experiment.fingerprint(), index, built.steps)
+        save_checkpoint(folder.scenes(index), label, {"scene": built.renderer.state_dict()})
+    assert renderer is not None  # an experiment has at least one stage
+    write_final_pictures(renderer, folder, experiment.options.run.turntable_frames)
+
+
+def _run_stage(
+    experiment: Experiment,
+    index: int,
+    built: BuiltStage,
+    prior: AbstractPrior,
+    folder: RunFolder,
+    *,
+    first: int,
+    stop: Stop,
+) -> Iterator[Progress]:
+    options = experiment.options.run
+    reports = distill(
+        renderer=built.renderer,
+        prior=prior,
+        guidance=built.guidance,
+        sample_cameras=lambda generator: sample_cameras(built.cameras, generator),
+        optimiser=built.optimiser,
+        generator=built.generator,
+        steps=range(first, built.steps),
+    )
+    began = time.perf_counter()
+    for report in reports:
+        done = report.step.index + 1
+        seconds = time.perf_counter() - began
+        folder.append_log(
+            {"stage": index, "step": report.step.index, "seconds": round(seconds, 3), **report.logs}
+        )
+        if options.preview_every and done % options.preview_every == 0:
+            _write_preview(built.renderer, folder.previews / f"stage_{index}_step_{done:06d}.png")
+        if stop.requested or done % options.checkpoint_every == 0 or done == built.steps:
+            label = CheckpointLabel(experiment.fingerprint(), index, done)
+            save_checkpoint(folder.checkpoints, label, _state(built))
+        yield Progress(index, report.step.index, built.steps, report.logs)
+        if stop.requested:
+            return
+
+
+def _state(built: BuiltStage) -> dict[str, Any]:
+    return {
+        "scene": built.renderer.state_dict(),
+        "optimiser": built.optimiser.state_dict(),
+        "guidance": built.guidance.state_dict(),
+        "generator": built.generator.get_state(),
+    }
+
+
+def _restore(built: BuiltStage, state: dict[str, Any]) -> None:
+    _load(built.renderer, state["scene"], "scene")
+    _load(built.guidance, state["guidance"], "guidance")
+    built.optimiser.load_state_dict(state["optimiser"])
+    built.generator.set_state(state["generator"])
+
+
+def _load_scene(
+    renderer: AbstractRenderer, experiment: Experiment, folder: RunFolder, stage: int
+) -> None:
+    found = list_checkpoints(folder.scenes(stage))
+    if not found:
+        raise CheckpointError(
+            f"{folder.path} lacks the finished scene of stage {stage}. "
+            f"Start again: score-distill run {folder.path / 'config.json'} --output NEW."
+        )
+    _, state = load_checkpoint(found[-1], experiment=experiment.fingerprint())
+    _load(renderer, state["scene"], "scene")
+
+
+def _load(module: nn.Module, state: dict[str, Any], what: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the checkpoint's {what} does not fit {type(module).__name__}: "
+            f"{str(error).splitlines()[-1].strip()} Was a plugin updated since?"
+        ) from None
+
+
+def _write_preview(renderer: AbstractRenderer, path: Path) -> None:
+    views = renderer.preview(turntable(SHEET_COLUMNS))
+    save_png(path, enlarge(contact_sheet(views, SHEET_COLUMNS), 128))
+
+
+def write_final_pictures(renderer: AbstractRenderer, folder: RunFolder, frames: int) -> None:
+    """The contact sheet and the turntable."""
+    views = renderer.preview(sheet_cameras())
+    columns = min(SHEET_COLUMNS, len(views))
+    save_png(folder.final / "contact_sheet.png", contact_sheet(enlarge(views, 128), columns))
+    if frames:
+        spin = renderer.preview(turntable(frames))
+        if len(spin) > 1:  # a scene may have but one picture to show
+            save_video(folder.final / "turntable.mp4", spin)

@@ -1,0 +1,382 @@
+import inspect
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from importlib import metadata
+from types import ModuleType
+
+import pytest
+from fake_distributions import Site, entry, hook, offering
+from sd_core import hookspecs
+from sd_core.errors import PluginClash, PluginError
+from sd_core.plugins import BrokenPlugin, Plugins, Source, load_plugins
+
+HOOKS = {
+    "sd_guidance_methods": "guidance",
+    "sd_renderers": "renderer",
+    "sd_metrics": "metric",
+    "sd_priors": "prior",
+}
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A place to install into. It holds sd-core 0.1.0, and only what is in it is installed."""
+    before, everything = set(sys.modules), metadata.distributions
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("SD_CORE_BLOCK", raising=False)
+    monkeypatch.setattr(
+        metadata,
+        "distributions",
+        lambda: (d for d in everything() if str(d.locate_file("")).startswith(str(tmp_path))),
+    )
+    site = Site(tmp_path)
+    site.describe("sd-core", "0.1.0")
+    yield site
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def listed(**options) -> Plugins:
+    return load_plugins(builtin=False, **options)
+
+
+def only_error(**options) -> str:
+    (broken,) = listed(**options).broken
+    return broken.error
+
+
+# what is found
+
+
+def test_an_installed_plugin_is_found_with_its_source(site):
+    site.install("sd-guidance-esd", "0.3", code=offering("esd"))
+    plugins = listed()
+    assert plugins.find("guidance", "esd").config == "a.b:Options"
+    assert plugins.source("guidance", "esd") == Source("sd-guidance-esd", "0.3")
+    assert plugins.broken == ()
+
+
+def test_entries_of_a_kind_are_sorted_by_name(site):
+    site.install("sd-zoo", code=offering("usd", "csd", "jsd"))
+    assert list(listed().of_kind("guidance")) == ["csd", "jsd", "usd"]
+
+
+def test_kinds_are_apart(site):
+    site.install("a", code=offering("same"))
+    site.install("b", code=hook(f"return [{entry('same', 'Metric')}]", name="sd_metrics"))
+    plugins = listed()
+    assert plugins.source("guidance", "same").distribution == "a"
+    assert plugins.source("metric", "same").distribution == "b"
+    assert plugins.of_kind("renderer") == {}
+
+
+def test_two_distributions_may_use_the_same_entry_point_name(site):
+    site.install("a", code=offering("one"), point="plugin")
+    site.install("b", code=offering("two"), point="plugin")
+    assert list(listed().of_kind("guidance")) == ["one", "two"]
+
+
+def test_one_distribution_may_have_several_entry_points(site):
+    site.install("a", code=offering("one"))
+    (site.folder / "second.py").write_text(offering("two"))
+    site.describe("b", "0.1", points={"one": "a", "two": "second"})
+    (site.folder / "a-0.1.dist-info" / "entry_points.txt").write_text("")
+    assert list(listed().of_kind("guidance")) == ["one", "two"]
+
+
+def test_a_shadowed_copy_counts_once_as_python_would_import_it(site, monkeypatch):
+    later = Site(site.folder / "later")
+    site.install("my-esd", "2.0", code=offering("esd"))
+    later.install("My_ESD", "1.0", code=offering("esd"))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(later.folder)])
+    assert str(listed().source("guidance", "esd")) == "my-esd 2.0"
+
+
+def test_a_newer_copy_without_entry_points_hides_the_older_one(site, monkeypatch):
+    later = Site(site.folder / "later")
+    site.describe("my-esd", "2.0")
+    later.install("my-esd", "1.0", code=offering("esd"))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(later.folder)])
+    assert listed().entries == {}
+
+
+def test_what_an_interrupted_uninstall_left_behind_is_not_installed(site):
+    site.install("my-esd", code=offering("esd"))
+    (site.folder / "my_esd-0.1.dist-info").rename(site.folder / "~y_esd-0.1.dist-info")
+    assert listed() == Plugins({})
+
+
+def test_installed_plugins_can_be_left_alone(site):
+    site.install("my-esd", code=offering("esd"))
+    assert listed(installed=False) == Plugins({})
+
+
+def test_a_module_can_be_passed_in_directly(site):
+    module = ModuleType("notebook")
+    exec(offering("esd"), module.__dict__)
+    assert str(listed(extra=[module]).source("guidance", "esd")) == "notebook"
+
+
+def test_a_module_passed_in_that_is_installed_too_counts_once(site):
+    site.install("my-esd", code=offering("esd"))
+    module = __import__("my_esd")
+    assert str(listed(extra=[module]).source("guidance", "esd")) == "my-esd 0.1"
+
+
+def test_built_in_modules_come_through_the_same_hooks(site, monkeypatch):
+    (site.folder / "pretend.py").write_text(offering("esd"))
+    monkeypatch.setattr("sd_core.plugins.BUILTIN_MODULES", ("pretend",))
+    assert str(load_plugins().source("guidance", "esd")) == "sd-core 0.1.0"
+
+
+def test_sds_and_vsd_are_built_in(site):
+    assert {"sds", "vsd"} <= load_plugins(installed=False).of_kind("guidance").keys()
+
+
+def test_a_hook_may_be_a_generator(site):
+    site.install("a", code=hook(f"yield {entry('esd')}"))
+    assert list(listed().of_kind("guidance")) == ["esd"]
+
+
+def test_a_hook_may_offer_nothing(site):
+    site.install("a", code=hook("return []"))
+    assert listed() == Plugins({})
+
+
+# who is broken
+
+
+def test_a_broken_plugin_is_named_and_the_others_work(site):
+    site.install("sd-guidance-usd", "0.2", code="import nowhere_to_be_found", point="usd")
+    site.install("sd-guidance-esd", code=offering("esd"))
+    plugins = listed()
+    assert list(plugins.of_kind("guidance")) == ["esd"]
+    error = "ModuleNotFoundError: No module named 'nowhere_to_be_found'"
+    assert plugins.broken == (BrokenPlugin("usd", "sd-guidance-usd", "0.2", error),)
+
+
+@pytest.mark.parametrize(
+    "code, error",
+    [
+        ("raise ImportError('libcuda')", "ImportError: libcuda"),
+        ("def broken(:", "SyntaxError: invalid syntax (my_esd.py, line 1)"),
+        ("raise ValueError('two\\n   lines')", "ValueError: two lines"),
+        (hook("return 1 / 0"), "ZeroDivisionError: division by zero"),
+        (hook("return None"), "hook 'sd_guidance_methods' gave NoneType, expected a list of GuidanceEntry."),
+        (hook("return 7"), "hook 'sd_guidance_methods' gave int, expected a list of GuidanceEntry."),
+        (hook("return 'esd'"), "hook 'sd_guidance_methods' gave str, expected a list of GuidanceEntry."),
+        (
+            hook(f"return {entry('esd')}"),
+            "hook 'sd_guidance_methods' gave GuidanceEntry, expected a list of GuidanceEntry.",
+        ),
+        (
+            hook(f"return [{entry('esd')}]", name="sd_renderers"),
+            "hook 'sd_renderers' gave GuidanceEntry, expected a list of RendererEntry.",
+        ),
+        (hook(f"yield {entry('esd')}\nraise OSError('disk')"), "OSError: disk"),
+        (offering("esd", "esd"), "offers guidance 'esd' twice. Rename one."),
+        (
+            hook("return []", name="sd_guidance_method"),
+            "there is no hook 'sd_guidance_method'. Did you mean 'sd_guidance_methods'?",
+        ),
+        (
+            hook("return []", arguments="config"),
+            "hook 'sd_guidance_methods' has no argument 'config'. Remove it.",
+        ),
+        ("def sd_renderers(): return []", "has no hook. Mark a function with @hookimpl."),
+        (
+            offering("My_ESD"),
+            "guidance name 'My_ESD' is malformed: expected lower-case letters and digits joined by "
+            "single hyphens. Name it 'my-esd'.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_broken_plugin_is_told_in_one_line(site, code, error):
+    site.install("my-esd", code=code)
+    site.install("sound", code=offering("sound"))
+    assert list(listed().of_kind("guidance")) == ["sound"]
+    assert only_error() == error
+
+
+def test_a_plugin_gives_all_of_its_entries_or_none(site):
+    site.install("my-esd", code=hook(f"yield {entry('esd')}\nraise OSError"))
+    assert listed().entries == {}
+
+
+def test_an_entry_point_that_leads_nowhere_is_broken(site):
+    site.describe("my-esd", "0.1", points={"esd": "fake_distributions:missing"})
+    expected = "AttributeError: module 'fake_distributions' has no attribute 'missing'"
+    assert only_error() == expected
+
+
+def test_two_entry_points_of_one_distribution_may_not_offer_the_same(site):
+    site.install("my-esd", code=offering("esd"))
+    site.describe("both", "0.1", points={"a": "my_esd", "b": "my_esd"})
+    plugins = listed(blocked=["my-esd"])
+    assert plugins.broken == (
+        BrokenPlugin("b", "both", "0.1", "offers guidance 'esd' twice. Rename one."),
+    )
+
+
+def test_a_plugin_for_a_newer_core_is_not_even_imported(site):
+    site.install("a", code="raise SystemExit", requires=("numpy", "sd_core[diffusers]>=9"))
+    assert only_error() == "needs sd-core>=9, this is 0.1.0."
+
+
+@pytest.mark.parametrize(
+    "need", ["sd-core", "sd-core>=0.1", "sd-core>=9; extra == 'future'", "numpy>=9999"]
+)
+def test_a_need_that_is_met_or_not_about_the_core_is_no_obstacle(site, need):
+    site.install("a", code=offering("esd"), requires=(need,))
+    assert listed().broken == ()
+
+
+def test_a_requirement_that_cannot_be_read_breaks_its_plugin_only(site):
+    site.install("a", code=offering("esd"), requires=("sd-core >< 1",))
+    site.install("b", code=offering("jsd"))
+    assert list(listed().of_kind("guidance")) == ["jsd"]
+    assert only_error().startswith("InvalidRequirement: ")
+
+
+def test_strict_raises_what_else_is_set_aside(site):
+    site.install("sd-guidance-usd", code="raise ImportError('libcuda')", point="usd")
+    with pytest.raises(PluginError) as caught:
+        listed(strict=True)
+    assert str(caught.value) == (
+        "plugin 'usd' of sd-guidance-usd 0.1 is broken: ImportError: libcuda"
+    )
+    assert isinstance(caught.value.__cause__, ImportError)
+
+
+def test_a_plugin_that_wraps_a_hook_does_not_touch_the_others(site):
+    code = hook("yield\nreturn []").replace("@hookimpl", "@hookimpl(wrapper=True)")
+    site.install("a-thief", code=code)
+    site.install("my-esd", code=offering("esd"))
+    assert list(listed().of_kind("guidance")) == ["esd"]
+
+
+# who clashes
+
+
+def test_a_clash_names_both_sources_and_what_to_do(site):
+    site.install("my-esd", "2.0", code=offering("esd"))
+    site.install("sd-guidance-esd", "0.1", code=offering("esd"))
+    with pytest.raises(PluginClash) as caught:
+        listed()
+    assert str(caught.value) == (
+        "guidance 'esd' is offered twice: by sd-guidance-esd 0.1 and by my-esd 2.0. "
+        "Uninstall one, or block it with --block my-esd."
+    )
+
+
+def test_what_is_built_in_is_not_replaced_in_silence(site):
+    site.install("my-sds", "2.0", code=offering("sds"))
+    with pytest.raises(PluginClash) as caught:
+        load_plugins()
+    assert str(caught.value) == (
+        "guidance 'sds' is offered twice: by sd-core 0.1.0 and by my-sds 2.0. "
+        "Uninstall one, or block it with --block my-sds."
+    )
+
+
+def test_blocking_one_ends_a_clash(site):
+    site.install("my-esd", "2.0", code=offering("esd"))
+    site.install("sd-guidance-esd", code=offering("esd"))
+    assert listed(blocked=["my-esd"]).source("guidance", "esd").version == "0.1"
+
+
+# who is blocked
+
+
+@pytest.mark.parametrize("name", ["my-esd", "My_ESD", "my.esd", "MY--esd", "esd-point", "ESD.Point"])
+def test_a_plugin_is_blocked_by_distribution_or_entry_point_however_it_is_written(site, name):
+    site.install("My.ESD", code="raise SystemExit", point="esd_point")
+    plugins = listed(blocked=[name])
+    assert plugins.entries == {} and plugins.broken == () and len(plugins.blocked) == 1
+
+
+def test_the_environment_blocks_too(site, monkeypatch):
+    for name in ("a", "b", "c", "d"):
+        site.install(name, code=offering(name))
+    monkeypatch.setenv("SD_CORE_BLOCK", "a, B,")
+    plugins = listed(blocked=["c"])
+    assert list(plugins.of_kind("guidance")) == ["d"]
+    assert plugins.blocked == ("a", "b", "c")
+
+
+# what a user reads who asks for something else
+
+
+def test_a_wrong_name_gets_the_installed_ones_and_the_nearest(site):
+    site.install("a", code=offering("esd", "bridge", "jsd"))
+    with pytest.raises(PluginError) as caught:
+        listed().find("guidance", "edd")
+    assert str(caught.value) == (
+        "no guidance named 'edd'. Installed: bridge, esd, jsd. Did you mean 'esd'?"
+    )
+
+
+def test_a_missing_name_is_told_together_with_the_broken_and_the_blocked(site):
+    site.install("sd-guidance-usd", code="raise ImportError('libcuda')")
+    site.install("my-esd", code=offering("esd"))
+    site.install("pack", code=offering("jsd"), point="jsd")
+    with pytest.raises(PluginError) as caught:
+        listed(blocked=["my-esd", "jsd"]).source("guidance", "usd")
+    assert str(caught.value) == (
+        "no guidance named 'usd'. Installed: none. "
+        "sd-guidance-usd 0.1 is installed but broken (ImportError: libcuda). "
+        "my-esd is blocked. jsd of pack is blocked."
+    )
+
+
+def test_a_wrong_kind_gets_the_kinds(site):
+    with pytest.raises(PluginError) as caught:
+        listed().find("guidence", "esd")
+    assert str(caught.value) == (
+        "no kind 'guidence'. Kinds: guidance, metric, prior, renderer. Did you mean 'guidance'?"
+    )
+
+
+# the front door and its cost
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_the_example_of_each_hook_is_a_plugin_that_works(site, name):
+    text = inspect.getdoc(getattr(hookspecs, name))
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL))
+    points = tomllib.loads(blocks["toml"])["project"]["entry-points"]["sd_core"]
+    ((point, module),) = points.items()
+    (site.folder / f"{module}.py").write_text(blocks["python"])
+    site.describe(module.replace("_", "-"), "0.1", points=points)
+    plugins = listed(strict=True)
+    assert plugins.find(HOOKS[name], point).build.startswith(f"{module}.{point}:")
+
+
+def test_every_hook_is_documented_here():
+    found = {name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), "sd_core_spec")}
+    assert found == HOOKS.keys()
+
+
+def test_listing_a_hundred_plugins_is_quick_and_imports_nothing_heavy(site):
+    for number in range(100):
+        requires = ("sd-core>=0.1", "torch>=2.6", "numpy")
+        site.install(f"sd-{number}", code=offering(f"method-{number}"), requires=requires)
+    script = (
+        "import sys; from sd_core.plugins import load_plugins; plugins = load_plugins();"
+        "assert len(plugins.of_kind('guidance')) >= 100, plugins.broken;"
+        "print(*({'torch', 'pydantic', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    path = {"PYTHONPATH": ":".join(each for each in sys.path if each)}
+    took = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=path, check=True, capture_output=True, text=True
+        )
+        took.append(time.perf_counter() - start)
+    assert done.stdout.strip() == ""
+    assert min(took) < 0.5
