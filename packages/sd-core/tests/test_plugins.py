@@ -1,3 +1,5 @@
+"""Every installed plugin is found or named with its fault; nothing is overridden in silence."""
+
 import inspect
 import re
 import subprocess
@@ -9,9 +11,11 @@ from types import ModuleType
 
 import pytest
 from fake_distributions import Site, entry, hook, offering
+
 from sd_core import hookspecs
 from sd_core.errors import PluginClash, PluginError
-from sd_core.plugins import BrokenPlugin, Plugins, Source, load_plugins
+from sd_core.discovery import Source
+from sd_core.plugins import BrokenPlugin, Plugins, load_plugins
 
 HOOKS = {
     "sd_guidance_methods": "guidance",
@@ -19,6 +23,8 @@ HOOKS = {
     "sd_metrics": "metric",
     "sd_priors": "prior",
 }
+GUIDANCE_HOOK = "hook 'sd_guidance_methods'"
+A_LIST = "expected a list of GuidanceEntry."
 
 
 @pytest.fixture
@@ -129,7 +135,7 @@ def test_a_module_passed_in_that_is_installed_too_counts_once(site):
 
 def test_built_in_modules_come_through_the_same_hooks(site, monkeypatch):
     (site.folder / "pretend.py").write_text(offering("esd"))
-    monkeypatch.setattr("sd_core.plugins.BUILTIN_MODULES", ("pretend",))
+    monkeypatch.setattr("sd_core.discovery.BUILTIN_MODULES", ("pretend",))
     assert str(load_plugins().source("guidance", "esd")) == "sd-core 0.1.0"
 
 
@@ -166,12 +172,12 @@ def test_a_broken_plugin_is_named_and_the_others_work(site):
         ("def broken(:", "SyntaxError: invalid syntax (my_esd.py, line 1)"),
         ("raise ValueError('two\\n   lines')", "ValueError: two lines"),
         (hook("return 1 / 0"), "ZeroDivisionError: division by zero"),
-        (hook("return None"), "hook 'sd_guidance_methods' gave NoneType, expected a list of GuidanceEntry."),
-        (hook("return 7"), "hook 'sd_guidance_methods' gave int, expected a list of GuidanceEntry."),
-        (hook("return 'esd'"), "hook 'sd_guidance_methods' gave str, expected a list of GuidanceEntry."),
+        (hook("return None"), f"{GUIDANCE_HOOK} gave NoneType, {A_LIST}"),
+        (hook("return 7"), f"{GUIDANCE_HOOK} gave int, {A_LIST}"),
+        (hook("return 'esd'"), f"{GUIDANCE_HOOK} gave str, {A_LIST}"),
         (
             hook(f"return {entry('esd')}"),
-            "hook 'sd_guidance_methods' gave GuidanceEntry, expected a list of GuidanceEntry.",
+            f"{GUIDANCE_HOOK} gave GuidanceEntry, {A_LIST}",
         ),
         (
             hook(f"return [{entry('esd')}]", name="sd_renderers"),
@@ -194,7 +200,7 @@ def test_a_broken_plugin_is_named_and_the_others_work(site):
             "single hyphens. Name it 'my-esd'.",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_broken_plugin_is_told_in_one_line(site, code, error):
     site.install("my-esd", code=code)
     site.install("sound", code=offering("sound"))
@@ -273,6 +279,13 @@ def test_a_clash_names_both_sources_and_what_to_do(site):
     )
 
 
+def test_a_broken_plugin_clashes_with_nobody(site):
+    site.install("my-esd", code=hook(f"yield {entry('esd')}\nraise OSError('disk')"))
+    site.install("sd-guidance-esd", code=offering("esd"))
+    assert listed().source("guidance", "esd").distribution == "sd-guidance-esd"
+    assert only_error() == "OSError: disk"
+
+
 def test_what_is_built_in_is_not_replaced_in_silence(site):
     site.install("my-sds", "2.0", code=offering("sds"))
     with pytest.raises(PluginClash) as caught:
@@ -292,7 +305,9 @@ def test_blocking_one_ends_a_clash(site):
 # who is blocked
 
 
-@pytest.mark.parametrize("name", ["my-esd", "My_ESD", "my.esd", "MY--esd", "esd-point", "ESD.Point"])
+@pytest.mark.parametrize(
+    "name", ["my-esd", "My_ESD", "my.esd", "MY--esd", "esd-point", "ESD.Point"]
+)
 def test_a_plugin_is_blocked_by_distribution_or_entry_point_however_it_is_written(site, name):
     site.install("My.ESD", code="raise SystemExit", point="esd_point")
     plugins = listed(blocked=[name])

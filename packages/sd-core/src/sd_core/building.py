@@ -52,7 +52,7 @@ def build_prior(experiment: Experiment) -> AbstractPrior:
     with _seeded(_seed(experiment, "prior")):
         device = choose_device(experiment.options.run.device)
         prior = choice.entry.load_build()(choice.options, PriorContext(device))
-    return _checked(prior, AbstractPrior, choice.entry)
+    return _checked(prior, AbstractPrior, choice.entry)  # type: ignore[type-abstract]
 
 
 def build_stage(
@@ -81,7 +81,7 @@ def new_optimiser(options: OptimiserOptions, renderer: AbstractRenderer) -> torc
     rate, decay = options.learning_rate, options.weight_decay
     if options.name == "sgd":
         return torch.optim.SGD(groups, lr=rate, weight_decay=decay)
-    adam = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.name]
+    adam = torch.optim.Adam if options.name == "adam" else torch.optim.AdamW
     return adam(groups, lr=rate, betas=options.betas, eps=options.eps, weight_decay=decay)
 
 
@@ -98,7 +98,7 @@ def _build_renderer(
         previous=previous if stage.options.start_from == "previous" else None,
     )
     renderer = stage.renderer.entry.load_build()(stage.renderer.options, context)
-    return _checked(renderer, AbstractRenderer, stage.renderer.entry)
+    return _checked(renderer, AbstractRenderer, stage.renderer.entry)  # type: ignore[type-abstract]
 
 
 def _build_guidance(
@@ -111,7 +111,7 @@ def _build_guidance(
 
     context = GuidanceContext(prior=prior, prompt=experiment.options.prompt, find=find)
     built = choice.entry.load_build()(choice.options, context)
-    guidance = _checked(built, AbstractGuidance, choice.entry)
+    guidance = _checked(built, AbstractGuidance, choice.entry)  # type: ignore[type-abstract]
     guidance.name = choice.entry.name
     return guidance.to(prior.device)
 

@@ -38,41 +38,41 @@ _Ordered = AfterValidator(_low_end_first)
 class CameraOptions(Options):
     """Which cameras a training step sees. A range is [low, high]; equal ends fix the value."""
 
-    batch: int = option(1, "cameras a step", ge=1)
+    batch: int = option(1, "Cameras a step.", ge=1)
     elevation_deg: Annotated[tuple[_Elevation, _Elevation], _Ordered] = option(
-        (-10.0, 45.0), "height above the horizon in degrees, -90 to 90; 90 looks straight down"
+        (-10.0, 45.0), "Height above the horizon in degrees, -90 to 90; 90 looks straight down."
     )
     azimuth_deg: Annotated[tuple[_Azimuth, _Azimuth], _Ordered] = option(
-        (-180.0, 180.0), "turn around the object in degrees, -360 to 360; 0 faces its front"
+        (-180.0, 180.0), "Turn around the object in degrees, -360 to 360; 0 faces its front."
     )
     distance: Annotated[tuple[_Length, _Length], _Ordered] = option(
-        (1.0, 1.5), "distance from the origin in world units, above 0 (DreamFusion, SDI: 1.5 to 2)"
+        (1.0, 1.5), "Distance from the origin in world units, above 0 (DreamFusion, SDI: 1.5 to 2)."
     )
     vertical_fov_deg: Annotated[tuple[_FieldOfView, _FieldOfView], _Ordered] = option(
-        (40.0, 70.0), "vertical field of view in degrees, between 0 and 180"
+        (40.0, 70.0), "Vertical field of view in degrees, between 0 and 180."
     )
     stratified_azimuth: bool = option(
-        True, "cut the azimuth range in as many equal parts as there are cameras, one camera each"
+        True, "Cut the azimuth range in as many equal parts as there are cameras, one each."
     )
     elevation_law: Literal["degrees", "sphere", "both"] = option(
-        "both", "elevation uniform in degrees, uniform in area, or a coin for each batch"
+        "both", "Elevation uniform in degrees, uniform in area, or a coin for each batch."
     )
     position_jitter: float = option(
-        0.0, "shift of the camera, uniform in ± this, each axis (threestudio's class: 0.1)", ge=0.0
+        0.0, "Shift of the camera, uniform in ± this, each axis (threestudio: 0.1).", ge=0.0
     )
     target_jitter: float = option(
         0.0,
-        "deviation of the target point, normal, each axis (threestudio's class: 0.2)",
+        "Deviation of the target point, normal, each axis (threestudio: 0.2).",
         ge=0.0,
     )
     up_jitter: float = option(
-        0.0, "deviation of the up vector, normal, each axis (threestudio's class: 0.02)", ge=0.0
+        0.0, "Deviation of the up vector, normal, each axis (threestudio: 0.02).", ge=0.0
     )
     light: Literal["camera", "dreamfusion"] = option(
-        "dreamfusion", "at the camera, or towards camera + N(0, 1) at a distance of its own"
+        "dreamfusion", "At the camera, or towards camera + N(0, 1) at a distance of its own."
     )
     light_distance: Annotated[tuple[_Length, _Length], _Ordered] = option(
-        (0.8, 1.5), "distance of the dreamfusion light from the origin, above 0"
+        (0.8, 1.5), "Distance of the dreamfusion light from the origin, above 0."
     )
 
 

@@ -110,7 +110,9 @@ def _take_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {"tensor": name}
     if isinstance(value, dict):
-        return {"dict": [[_take_apart(k, tensors), _take_apart(v, tensors)] for k, v in value.items()]}
+        return {
+            "dict": [[_take_apart(k, tensors), _take_apart(v, tensors)] for k, v in value.items()]
+        }
     if isinstance(value, list | tuple):
         return {type(value).__name__: [_take_apart(item, tensors) for item in value]}
     if value is None or isinstance(value, bool | int | float | str):

@@ -3,8 +3,18 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from sd_core.errors import ScoreDistillationError
+
+# Imported when the command is given, so that the others stay quick.
+COMMAND_MODULES = {
+    "run": "run",
+    "resume": "resume",
+    "plugins": "list_plugins",
+    "describe": "describe",
+    "schema": "schema",
+}
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -29,17 +39,9 @@ def _dispatch(parsed: argparse.Namespace) -> int:
     from sd_core.plugins import load_plugins
 
     plugins = load_plugins(blocked=parsed.block, strict=parsed.strict)
-    if parsed.command == "plugins":
-        from sd_core.commands import list_plugins as command
-    elif parsed.command == "describe":
-        from sd_core.commands import describe as command
-    elif parsed.command == "schema":
-        from sd_core.commands import schema as command
-    elif parsed.command == "resume":
-        from sd_core.commands import resume as command
-    else:
-        from sd_core.commands import run as command
-    return command.main(parsed, plugins)
+    command = import_module(f"sd_core.commands.{COMMAND_MODULES[parsed.command]}")
+    exit_code: int = command.main(parsed, plugins)
+    return exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -29,24 +29,18 @@ def option(  # noqa: PLR0913 - one keyword for each kind of bound
     description: str,
     *,
     symbol: str | None = None,
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    lt: float | None = None,
+    ge: int | float | None = None,
+    gt: int | float | None = None,
+    le: int | float | None = None,
+    lt: int | float | None = None,
     min_length: int | None = None,
 ) -> Any:
     """A field with a default, a description, bounds, and the symbol that its paper uses."""
-    extra = {"symbol": symbol} if symbol else None
-    return Field(
-        default,
-        description=description,
-        ge=ge,
-        gt=gt,
-        le=le,
-        lt=lt,
-        min_length=min_length,
-        json_schema_extra=extra,
-    )
+    bounds = {"ge": ge, "gt": gt, "le": le, "lt": lt, "min_length": min_length}
+    given: dict[str, Any] = {name: bound for name, bound in bounds.items() if bound is not None}
+    if symbol is not None:
+        given["json_schema_extra"] = {"symbol": symbol}
+    return Field(default, description=description, **given)
 
 
 def parse_options(kind: type[AnyOptions], values: Mapping[str, Any], *, where: str) -> AnyOptions:

@@ -55,9 +55,7 @@ def distill(
         backward(latents, guided.gradient, renderer.regularisation(rendering))
         optimiser.step()
 
-        learned = guidance.update_estimator(
-            clean, cameras, guided, step=step, generator=generator
-        )
+        learned = guidance.update_estimator(clean, cameras, guided, step=step, generator=generator)
         norm = guided.gradient.flatten(1).norm(dim=1).mean()
         logs = {"gradient_norm": float(norm), "t": float(guided.t.float().mean())}
         yield StepReport(step, {**logs, **guided.logs, **learned}, rendering)

@@ -106,8 +106,7 @@ def override(table: Table, assignments: Sequence[str]) -> Table:
         keys = path.strip().split(".")
         if not equals or not all(keys):
             raise ConfigError(
-                f"--set {assignment} is not an assignment. "
-                "Write --set stages.0.guidance.scale=7.5."
+                f"--set {assignment} is not an assignment. Write --set stages.0.guidance.scale=7.5."
             )
         if keys[0] in STAGE_KEYS:
             for index in range(len(_stages(table))):

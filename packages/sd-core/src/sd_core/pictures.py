@@ -53,5 +53,5 @@ def save_video(path: Path, images: Images, frames_per_second: int = 24) -> None:
             aside, fps=frames_per_second, codec="libx264", macro_block_size=1, quality=8
         ) as writer:
             for frame in frames[:, :height, :width]:
-                writer.append_data(frame)
+                writer.append_data(frame)  # type: ignore[attr-defined]
         aside.replace(path)

@@ -39,9 +39,7 @@ class AbstractPrior(ABC):
     device: torch.device
 
     @abstractmethod
-    def encode_text(
-        self, prompts: Sequence[str], cameras: CameraBatch | None = None
-    ) -> Condition:
+    def encode_text(self, prompts: Sequence[str], cameras: CameraBatch | None = None) -> Condition:
         """One condition row for each prompt. The empty text is the unconditional model.
 
         `cameras`, one for each prompt, is for priors that know several views; others ignore it.

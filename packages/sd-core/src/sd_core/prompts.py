@@ -26,24 +26,24 @@ _HASH_DIGITS = 8
 class PromptOptions(Options):
     """What to make, and how the prompt says from where it is seen."""
 
-    text: str = option(..., "what to make, such as: a red bear")
-    negative: str = option("", "what to keep away from, the same for all views")
+    text: str = option(..., "What to make, such as: a red bear.")
+    negative: str = option("", "What to keep away from, the same for all views.")
     views: Literal["suffix", "prefix", "none"] = option(
-        "suffix", "'a bear, side view', 'side view of a bear', or the plain prompt for every camera"
+        "suffix", "'a bear, side view', 'side view of a bear', or the plain prompt for all cameras."
     )
     front_threshold_deg: float = option(
-        45.0, "front: closer than this to azimuth 0 (ProlificDreamer, bridge: 30)", ge=0.0, le=180.0
+        45.0, "Front: closer than this to azimuth 0 (ProlificDreamer: 30).", ge=0.0, le=180.0
     )
     back_threshold_deg: float = option(
-        45.0, "back: closer than this to azimuth 180 (ProlificDreamer, bridge: 30)", ge=0.0, le=180.0
+        45.0, "Back: closer than this to azimuth 180 (ProlificDreamer: 30).", ge=0.0, le=180.0
     )
     overhead_threshold_deg: float = option(
-        60.0, "overhead: higher than this; never seen by cameras up to 45", ge=-90.0, le=90.0
+        60.0, "Overhead: higher than this; never seen by cameras up to 45.", ge=-90.0, le=90.0
     )
-    front_words: str = option("front view", "how a front view is called")
-    side_words: str = option("side view", "how a side view is called")
-    back_words: str = option("back view", "how a back view is called")
-    overhead_words: str = option("overhead view", "how a view from above is called")
+    front_words: str = option("front view", "What a front view is called.")
+    side_words: str = option("side view", "What a side view is called.")
+    back_words: str = option("back view", "What a back view is called.")
+    overhead_words: str = option("overhead view", "What a view from above is called.")
 
     @field_validator(
         "text", "negative", "front_words", "side_words", "back_words", "overhead_words"

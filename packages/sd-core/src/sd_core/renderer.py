@@ -61,4 +61,4 @@ class AbstractRenderer(nn.Module, ABC):
     def preview(self, cameras: CameraBatch) -> Images:
         """Pictures for people: RGB in [0, 1]. A scene that is not made of pictures draws itself."""
         with torch.no_grad():
-            return self(cameras).images.clamp(0, 1)
+            return self.forward(cameras).images.clamp(0, 1)

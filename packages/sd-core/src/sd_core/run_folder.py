@@ -1,12 +1,12 @@
 """A run folder: what made it, the log, previews, checkpoints, scenes and final pictures.
 
-    config.json   the experiment as resolved; `score-distill run config.json` repeats it
-    made_by.json  versions, plugins, prior, machine
-    log.jsonl     one line a step
-    previews/     pictures along the way
-    checkpoints/  the last two
-    scenes/       the scene at the end of each stage
-    final/        contact sheet, turntable
+config.json   the experiment as resolved; `score-distill run config.json` repeats it
+made_by.json  versions, plugins, prior, machine
+log.jsonl     one line a step
+previews/     pictures along the way
+checkpoints/  the last two
+scenes/       the scene at the end of each stage
+final/        contact sheet, turntable
 """
 
 import json

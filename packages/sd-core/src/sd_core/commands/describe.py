@@ -43,8 +43,7 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
     if kind not in KINDS:
         known = [*KINDS, *TABLES]
         raise ConfigError(
-            f"nothing called '{kind}' to describe. Known: {', '.join(known)}."
-            f"{nearest(kind, known)}"
+            f"nothing called '{kind}' to describe. Known: {', '.join(known)}.{nearest(kind, known)}"
         )
     if name is None:
         names = ", ".join(plugins.of_kind(kind)) or "none installed"

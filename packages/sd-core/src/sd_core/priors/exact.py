@@ -44,9 +44,7 @@ class ExactPrior(AbstractPrior):
             for text in texts:
                 self._members.setdefault(text, []).append(member)
 
-    def encode_text(
-        self, prompts: Sequence[str], cameras: CameraBatch | None = None
-    ) -> Condition:
+    def encode_text(self, prompts: Sequence[str], cameras: CameraBatch | None = None) -> Condition:
         rows = torch.stack([self._log_weights_of(prompt) for prompt in prompts])
         return Condition(tuple(prompts), {"log_weights": rows})
 
@@ -67,9 +65,7 @@ class ExactPrior(AbstractPrior):
         ).to(self.device)
 
     @abstractmethod
-    def sample(
-        self, count: int, prompt: str = "", *, generator: Generator
-    ) -> Latents:
+    def sample(self, count: int, prompt: str = "", *, generator: Generator) -> Latents:
         """Exact samples x0 of the distribution that `prompt` selects."""
 
     def _draw_members(self, count: int, prompt: str, generator: Generator) -> Tensor:

@@ -31,9 +31,7 @@ class GaussianMixtureOptions(Options):
 
     shape: tuple[int, int, int] = option((2, 1, 1), "Channels, height and width of a sample.")
     components: tuple[ComponentOptions, ...] = Field(
-        default=(
-            ComponentOptions(mean=(2.0, 1.0), covariance=((1.0, 0.8), (0.8, 1.0))),
-        ),
+        default=(ComponentOptions(mean=(2.0, 1.0), covariance=((1.0, 0.8), (0.8, 1.0))),),
         description="The Gaussians.",
         min_length=1,
     )
@@ -103,9 +101,7 @@ class GaussianMixturePrior(ExactPrior):
             )
         self._eigenvalues = eigenvalues.clamp_min(0)
 
-    def log_density(
-        self, noisy: Latents, t: Timesteps, condition: Condition
-    ) -> PerSample:
+    def log_density(self, noisy: Latents, t: Timesteps, condition: Condition) -> PerSample:
         """log p_t(x_t | y), in float64."""
         return self._joint(noisy, t, condition)[0].logsumexp(dim=1)
 
@@ -137,7 +133,9 @@ class GaussianMixturePrior(ExactPrior):
         rotated = torch.einsum("kij,bki->bkj", self._axes, offsets)
         variances = alpha.square() * self._eigenvalues + sigma.square()
         log_normal = -0.5 * (
-            (rotated.square() / variances).sum(-1) + variances.log().sum(-1) + x.shape[1] * log(2 * pi)
+            (rotated.square() / variances).sum(-1)
+            + variances.log().sum(-1)
+            + x.shape[1] * log(2 * pi)
         )
         return condition.tensors["log_weights"].double() + log_normal, rotated / variances
 

@@ -79,6 +79,4 @@ def _even_sphere(count: int) -> CameraBatch:
     sine = 1 - 2 * index / count
     turn = (index * pi * (3 - 5**0.5)) % (2 * pi) - pi
     ones = torch.ones(count)
-    return orbit_cameras(
-        azimuth=turn, elevation=sine.asin(), distance=ones, vertical_fov=ones
-    )
+    return orbit_cameras(azimuth=turn, elevation=sine.asin(), distance=ones, vertical_fov=ones)

@@ -1,0 +1,81 @@
+"""What every estimator of the rendered distribution promises."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import Generator
+
+from sd_core.estimator import AbstractNoiseEstimator
+from sd_core.noising import Noised, draw
+from sd_core.prior import AbstractPrior
+from sd_core.testing import exact
+from sd_core.testing.contract import BATCH, STEP, Contract, assert_equal_states
+
+
+class EstimatorContract(Contract):
+    """What every estimator of the rendered distribution promises."""
+
+    def make(self, prior: AbstractPrior) -> AbstractNoiseEstimator:
+        """The estimator under test, new. Override this."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def prior(self) -> AbstractPrior:
+        return exact.mixture_prior(channels=3, height=2, width=2)
+
+    @pytest.fixture
+    def estimator(self, prior: AbstractPrior) -> AbstractNoiseEstimator:
+        return self.make(prior)
+
+    def test_it_predicts_with_and_without_a_camera(
+        self, estimator: AbstractNoiseEstimator, prior: AbstractPrior
+    ) -> None:
+        noised = _draw(prior, BATCH, seed=0)
+        condition = prior.encode_text([exact.PROMPT] * BATCH)
+        for cameras in (exact.some_cameras(BATCH, prior.device), None):
+            noise = estimator.predict_noise(noised, condition, cameras)
+            assert noise.shape == noised.noisy.shape
+            assert noise.isfinite().all()
+
+    def test_the_prior_stays_untouched_while_it_learns(
+        self, estimator: AbstractNoiseEstimator, prior: AbstractPrior
+    ) -> None:
+        noised = _draw(prior, 2, seed=5)
+        noisy, t = noised.noisy, noised.t
+        condition = prior.encode_text([exact.PROMPT] * 2)
+        before = prior.predict_noise(noisy, t, condition).detach()
+        _fit(estimator, prior, times=2)
+        assert torch.equal(prior.predict_noise(noisy, t, condition).detach(), before)
+
+    def test_its_state_dict_is_its_whole_memory(
+        self, estimator: AbstractNoiseEstimator, prior: AbstractPrior
+    ) -> None:
+        _fit(estimator, prior, times=2)
+        state = deepcopy(estimator.state_dict())
+        fresh = self.make(prior)
+        fresh.load_state_dict(state)
+        for each in (estimator, fresh):
+            _fit(each, prior, times=1, seed=9)
+        assert_equal_states(fresh.state_dict(), estimator.state_dict())
+
+
+def _draw(prior: AbstractPrior, count: int, seed: int) -> Noised:
+    clean = exact.some_latents(prior, count, seed)
+    t = torch.linspace(1, len(prior.schedule) - 2, count).long().to(prior.device)
+    return draw(prior.schedule, clean, t, Generator(prior.device).manual_seed(seed))
+
+
+def _fit(
+    estimator: AbstractNoiseEstimator, prior: AbstractPrior, *, times: int, seed: int = 0
+) -> None:
+    for index in range(times):
+        noised = _draw(prior, BATCH, seed + index)
+        estimator.fit(
+            noised,
+            prior.encode_text([exact.PROMPT] * BATCH),
+            exact.some_cameras(BATCH, prior.device),
+            predicted=None,
+            step=STEP,
+            generator=Generator(prior.device).manual_seed(seed + index),
+        )
