@@ -35,12 +35,20 @@ def new_folder(path: Path) -> Iterator[Path]:
                 _sync(file)
             _sync(aside)
             if path.exists():  # same step, written again after a resume
-                shutil.rmtree(path)
+                remove_folder(path)
             aside.rename(path)
             _sync(path.parent)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
+
+
+def remove_folder(path: Path) -> None:
+    """Out of sight first: an interrupted removal leaves nothing at `path`."""
+    aside = path.with_name(f".{path.name}.removed")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    shutil.rmtree(aside)
 
 
 @contextmanager
@@ -54,7 +62,8 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"the disk is full: could not write {path}. The last checkpoint is whole: "
                 "free some space and resume the run."
             ) from error
-        raise RunFolderError(f"could not write {path}: {error.strerror or error}.") from error
+        reason = error.strerror or (str(error) or type(error).__name__).splitlines()[0]
+        raise RunFolderError(f"could not write {path}: {reason}.") from error
 
 
 def _sync(path: Path) -> None:

@@ -6,20 +6,22 @@ for each tensor, the SHA-256 of `state.safetensors`, and one of its own content.
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save_file
+from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from sd_core.atomic import new_folder
+from sd_core.atomic import new_folder, remove_folder
 from sd_core.errors import CheckpointError
 
 SCHEMA = 1
 KEEP = 2
+_NAME = re.compile(r"stage_\d+_step_\d+")
 
 
 @dataclass(frozen=True)
@@ -40,24 +42,34 @@ def save_checkpoint(folder: Path, label: CheckpointLabel, state: dict[str, Any])
     tensors: dict[str, Tensor] = {}
     skeleton = _take_apart(state, tensors)
     with new_folder(path) as aside:
-        save_file(tensors, aside / "state.safetensors")
+        # Not `save_file`: on a full disk that raises an error of its own, which is no OSError.
+        raw = tensors_to_bytes(tensors)
+        (aside / "state.safetensors").write_bytes(raw)
         content = {
             "schema": SCHEMA,
             **asdict(label),
-            "tensors_sha256": _sha256((aside / "state.safetensors").read_bytes()),
+            "tensors_sha256": _sha256(raw),
             "state": skeleton,
         }
         text = json.dumps(content, sort_keys=True)
         manifest = {"sha256": _sha256(text.encode()), "content": content}
         (aside / "state.json").write_text(json.dumps(manifest, sort_keys=True), "utf-8")
     for old in list_checkpoints(folder)[:-KEEP]:
-        _remove(old)
+        remove_folder(old)
     return path
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The finished checkpoints, oldest first."""
-    return sorted(folder.glob("stage_*_step_*"), key=_order) if folder.is_dir() else []
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=_order)
+
+
+def drop_later(folder: Path, stage: int, steps_done: int) -> None:
+    """Remove what lies after the point that a run goes on from, as `resume --previous` leaves it."""
+    for path in list_checkpoints(folder):
+        if _order(path) > (stage, steps_done):
+            remove_folder(path)
 
 
 def load_checkpoint(path: Path, *, experiment: str) -> tuple[CheckpointLabel, dict[str, Any]]:
@@ -114,7 +126,8 @@ def _take_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
             "dict": [[_take_apart(k, tensors), _take_apart(v, tensors)] for k, v in value.items()]
         }
     if isinstance(value, list | tuple):
-        return {type(value).__name__: [_take_apart(item, tensors) for item in value]}
+        kind = "list" if isinstance(value, list) else "tuple"  # torch.Size comes back as a tuple
+        return {kind: [_take_apart(item, tensors) for item in value]}
     if value is None or isinstance(value, bool | int | float | str):
         return {"value": value}
     raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}; use tensors and numbers")
@@ -135,13 +148,6 @@ def _put_together(node: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
 def _order(path: Path) -> tuple[int, int]:
     _, stage, _, step = path.name.split("_")
     return int(stage), int(step)
-
-
-def _remove(path: Path) -> None:
-    # The manifest first: what is left of an interrupted removal must not look like a checkpoint.
-    for file in sorted(path.iterdir()):
-        file.unlink()
-    path.rmdir()
 
 
 def _sha256(data: bytes) -> str:

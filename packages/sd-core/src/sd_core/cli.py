@@ -1,6 +1,7 @@
 """The command `score-distill`. Only what `--help` and `plugins` need is imported up here."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -22,16 +23,19 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a user's mistake is one line on stderr and exit code 2."""
-    parsed = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parsed = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
-        return _dispatch(parsed)
+        code = _dispatch(parsed)
+        sys.stdout.flush()  # here, where a closed pipe is caught, and not at exit
+        return code
     except ScoreDistillationError as error:
         print(f"score-distill: {error}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 

@@ -4,6 +4,7 @@ Every plugin's configuration is an `Options` subclass whose fields come from `op
 follow the check of experiment files, `score-distill describe` and the JSON schema.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -54,6 +55,9 @@ def parse_options(kind: type[AnyOptions], values: Mapping[str, Any], *, where: s
         raise ConfigError(_one_line(kind, error.errors()[0], where)) from None
 
 
+_KIND_OF_ERROR = {"dict_type": "a table", "model_type": "a table", "tuple_type": "a list"}
+
+
 def _one_line(kind: type[Options], detail: ErrorDetails, where: str) -> str:
     *parents, last = [str(part) for part in detail["loc"]] or [""]
     path = ".".join(part for part in (where, *parents, last) if part)
@@ -66,7 +70,10 @@ def _one_line(kind: type[Options], detail: ErrorDetails, where: str) -> str:
         )
     if detail["type"] == "missing":
         return f"{path} is missing. Add it: it has no default."
-    reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    # pydantic begins with "Input", "String" or "Tuple", and has Python's words for TOML's kinds.
+    reason = re.sub(r"^(Value error, |[A-Z][a-z]+ (?=should ))", "", detail["msg"])
+    if detail["type"] in _KIND_OF_ERROR:
+        reason = f"should be {_KIND_OF_ERROR[detail['type']]}"
     if detail["type"] == "value_error":
         return f"{path or 'the experiment'}: {reason}"
     return f"{path} is {_shown(detail['input'])}, but it {reason}."

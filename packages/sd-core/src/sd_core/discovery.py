@@ -52,9 +52,7 @@ class Candidate:
     load: Callable[[], object]
 
 
-def candidates(
-    installed: bool, builtin: bool, extra: Iterable[ModuleType]
-) -> Iterator[Candidate]:
+def candidates(installed: bool, builtin: bool, extra: Iterable[ModuleType]) -> Iterator[Candidate]:
     """Those built in, those installed, and the modules in `extra`."""
     core = metadata.version("sd-core")
     for name in BUILTIN_MODULES if builtin else ():

@@ -16,6 +16,8 @@ from sd_core.errors import ConfigError, PluginError
 from sd_core.experiment_options import ExperimentOptions, StageOptions, Table
 from sd_core.plugins import Plugins
 
+DEFAULT_PRIOR = "gaussian-mixture"
+DEFAULT_GUIDANCE = "sds"
 # The first of these that is installed is the default.
 DEFAULT_RENDERERS = ("affine",)
 
@@ -42,13 +44,25 @@ class Stage:
     cameras: CameraOptions
 
 
+def options_of(entry: Entry) -> type[Options]:
+    """The class of an entry's options, as its author must have written it."""
+    config = entry.load_config()
+    if not (isinstance(config, type) and issubclass(config, Options)):
+        raise PluginError(
+            f"{entry.kind} '{entry.name}': its config {entry.config} is not a subclass of "
+            "sd_core.config.Options. Tell its author."
+        )
+    return config
+
+
 class Experiment:
     """A checked experiment: `prior` and `stages` chosen, `options` the rest."""
 
     def __init__(self, table: Mapping[str, Any], plugins: Plugins) -> None:
         self.plugins = plugins
         self.options = parse_options(ExperimentOptions, table, where="")
-        self.prior = self.choose("prior", self.options.prior, "prior")
+        prior = {"name": DEFAULT_PRIOR, **self.options.prior}
+        self.prior = self.choose("prior", prior, "prior")
         self.stages: list[Stage] = []
         for stage in self.options.stages:
             self.stages.append(self._check_stage(stage, self.stages))
@@ -80,18 +94,14 @@ class Experiment:
             names = ", ".join(self.plugins.of_kind(kind))
             raise ConfigError(f"{where} has no name. Add name = one of: {names}.")
         entry = self.plugins.find(kind, name)
-        config = entry.load_config()
-        if not (isinstance(config, type) and issubclass(config, Options)):
-            raise PluginError(
-                f"{kind} '{name}': its config {entry.config} is not a subclass of "
-                "sd_core.config.Options. Tell its author."
-            )
+        config = options_of(entry)
         own = {key: value for key, value in table.items() if key != "name"}
         return Choice(entry, parse_options(config, own, where=where))
 
     def _check_stage(self, stage: StageOptions, before: list[Stage]) -> Stage:
         where = f"stages.{len(before)}"
-        guidance = self.choose("guidance", stage.guidance, f"{where}.guidance")
+        table = {"name": DEFAULT_GUIDANCE, **stage.guidance}
+        guidance = self.choose("guidance", table, f"{where}.guidance")
         if stage.renderer is None and before and stage.start_from == "previous":
             renderer, cameras = None, before[-1].cameras
         else:
@@ -104,4 +114,6 @@ class Experiment:
 
     def _default_renderer(self) -> str:
         installed = self.plugins.of_kind("renderer")
-        return next(name for name in DEFAULT_RENDERERS if name in installed)
+        default = next((name for name in DEFAULT_RENDERERS if name in installed), None)
+        # Where none of them is installed, `find` says what is.
+        return default or self.plugins.find("renderer", DEFAULT_RENDERERS[0]).name

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -23,12 +23,15 @@ Table = dict[str, Any]
 STAGE_KEYS = ("guidance", "renderer", "optimiser", "cameras", "steps")
 
 
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimiserOptions(Options):
     """The scene's optimiser. Defaults are those of the NeRF codes of this field."""
 
     name: Literal["adam", "adamw", "sgd"] = option("adam", "Which optimiser.")
     learning_rate: float = option(0.01, "Step size.", gt=0)
-    betas: tuple[float, float] = option((0.9, 0.99), "Adam's decay rates.", symbol="β1, β2")
+    betas: tuple[_Beta, _Beta] = option((0.9, 0.99), "Adam's decay rates.", symbol="β1, β2")
     eps: float = option(1e-15, "Adam's denominator floor.", gt=0)
     weight_decay: float = option(0.0, "Decay of the parameters.", ge=0)
 
@@ -92,10 +95,14 @@ def read_experiment_file(path: Path) -> Table:
     try:
         if path.suffix == ".json":
             table = json.loads(text)
-            return dict(table.get("experiment", table))
+            table = table.get("experiment", table) if isinstance(table, dict) else table
+            if not isinstance(table, dict):
+                raise ValueError("it holds no table of options")
+            return table
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{path} is not valid {path.suffix[1:].upper()}: {error}.") from None
+    except ValueError as error:
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise ConfigError(f"{path} is not valid {kind}: {error}.") from None
 
 
 def override(table: Table, assignments: Sequence[str]) -> Table:
@@ -109,18 +116,21 @@ def override(table: Table, assignments: Sequence[str]) -> Table:
                 f"--set {assignment} is not an assignment. Write --set stages.0.guidance.scale=7.5."
             )
         if keys[0] in STAGE_KEYS:
-            for index in range(len(_stages(table))):
-                _assign(table, ["stages", str(index), *keys], _value(text), assignment)
+            for index, stage in enumerate(_stages(table)):
+                if keys[0] != "renderer" or not _goes_on(index, stage):
+                    _assign(table, ["stages", str(index), *keys], _value(text), assignment)
         else:
             _assign(table, keys, _value(text), assignment)
     return table
 
 
 def choose(table: Table, kind: str, name: str) -> Table:
-    """Another method or renderer in every stage, or another prior. Options of the same name stay."""
+    """Another method or renderer in every stage, or another prior; options of the same stay."""
     table = deepcopy(table)
-    for owner in [table] if kind == "prior" else _stages(table):
-        if (owner.get(kind) or {}).get("name") != name:
+    for index, owner in enumerate([table] if kind == "prior" else _stages(table)):
+        told = owner.get(kind)
+        same = isinstance(told, dict) and told.get("name") == name
+        if not same and not (kind == "renderer" and _goes_on(index, owner)):
             owner[kind] = {"name": name}
     return table
 
@@ -132,6 +142,11 @@ def _stages(table: Table) -> list[Table]:
     return stages
 
 
+def _goes_on(index: int, stage: Table) -> bool:
+    """Whether this stage has no scene of its own: giving it a renderer would begin a new one."""
+    return index > 0 and not stage.get("renderer") and stage.get("start_from") != "scratch"
+
+
 def _assign(table: Table, keys: list[str], value: Any, assignment: str) -> None:
     if keys[0] == "stages":
         _stages(table)
@@ -141,9 +156,11 @@ def _assign(table: Table, keys: list[str], value: Any, assignment: str) -> None:
         if isinstance(place, list):
             if not key.isdigit() or int(key) >= len(place):
                 raise ConfigError(
-                    f"--set {assignment}: there is no stage {key}. "
-                    f"The experiment has stages 0 to {len(place) - 1}."
+                    f"--set {assignment}: there is no {'.'.join(keys[:depth])}.{key}. "
+                    f"Give a number from 0 to {len(place) - 1}."
                 )
+            if last:
+                place[int(key)] = value
             place = place[int(key)]
         elif not isinstance(place, dict):
             raise ConfigError(
@@ -154,7 +171,9 @@ def _assign(table: Table, keys: list[str], value: Any, assignment: str) -> None:
         else:
             if key == "prompt" and isinstance(place.get(key), str):
                 place[key] = {"text": place[key]}
-            place = place.setdefault(key, {})
+            if place.get(key) is None:  # not there, or the null of a config.json
+                place[key] = {}
+            place = place[key]
 
 
 def _value(text: str) -> Any:

@@ -10,6 +10,7 @@ final/        contact sheet, turntable
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,9 @@ class RunFolder:
     @staticmethod
     def check_free(path: Path) -> None:
         """A folder that holds anything is left alone."""
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-            return
+        with disk_errors(path):  # a name that is too long, a folder that may not be read
+            if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+                return
         if (path / "config.json").is_file():
             raise RunFolderError(
                 f"{path} already holds a run. Continue it with: score-distill resume {path}, "
@@ -61,7 +63,7 @@ class RunFolder:
     def open(cls, path: Path) -> tuple["RunFolder", Table]:
         """An existing run and its experiment."""
         config = path / "config.json"
-        if not config.is_file():
+        if not os.path.isfile(config):  # unlike Path.is_file, false for a name that is too long
             raise RunFolderError(f"{path} is not a run folder: it has no config.json.")
         try:
             content = json.loads(config.read_text("utf-8"))

@@ -13,6 +13,7 @@ from sd_core.camera_sampling import sample_cameras
 from sd_core.cameras import sheet_cameras, turntable
 from sd_core.checkpoint import (
     CheckpointLabel,
+    drop_later,
     list_checkpoints,
     load_checkpoint,
     save_checkpoint,
@@ -55,7 +56,7 @@ class Start:
 
 
 def find_start(experiment: Experiment, folder: RunFolder, *, previous: bool = False) -> Start:
-    """The newest checkpoint, or with `previous` the one before it; the beginning if there is none."""
+    """The newest checkpoint, or with `previous` the one before; the beginning if there is none."""
     found = list_checkpoints(folder.checkpoints)
     if previous:
         if len(found) < 2:
@@ -76,6 +77,7 @@ def run_stages(
 ) -> Iterator[Progress]:
     """Run what is left of the experiment, yielding after each step."""
     folder.trim_log(start.stage, start.steps_done)
+    drop_later(folder.checkpoints, start.stage, start.steps_done)
     renderer: AbstractRenderer | None = None
     for index in range(len(experiment.stages)):
         built = build_stage(experiment, index, prior, renderer)
@@ -119,17 +121,18 @@ def _run_stage(
     began = time.perf_counter()
     for report in reports:
         done = report.step.index + 1
+        stopping = stop.requested  # asked once: a stop after the save below ends the next step
         seconds = time.perf_counter() - began
         folder.append_log(
             {"stage": index, "step": report.step.index, "seconds": round(seconds, 3), **report.logs}
         )
         if options.preview_every and done % options.preview_every == 0:
             _write_preview(built.renderer, folder.previews / f"stage_{index}_step_{done:06d}.png")
-        if stop.requested or done % options.checkpoint_every == 0 or done == built.steps:
+        if stopping or done % options.checkpoint_every == 0 or done == built.steps:
             label = CheckpointLabel(experiment.fingerprint(), index, done)
             save_checkpoint(folder.checkpoints, label, _state(built))
         yield Progress(index, report.step.index, built.steps, report.logs)
-        if stop.requested:
+        if stopping:
             return
 
 
@@ -145,8 +148,14 @@ def _state(built: BuiltStage) -> dict[str, Any]:
 def _restore(built: BuiltStage, state: dict[str, Any]) -> None:
     _load(built.renderer, state["scene"], "scene")
     _load(built.guidance, state["guidance"], "guidance")
-    built.optimiser.load_state_dict(state["optimiser"])
-    built.generator.set_state(state["generator"])
+    try:
+        built.optimiser.load_state_dict(state["optimiser"])
+        built.generator.set_state(state["generator"])
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"the checkpoint does not fit this machine or these plugins: {error}. Resume on the "
+            f"kind of device that it was written on (this is {built.generator.device.type})."
+        ) from None
 
 
 def _load_scene(
@@ -174,15 +183,16 @@ def _load(module: nn.Module, state: dict[str, Any], what: str) -> None:
 
 def _write_preview(renderer: AbstractRenderer, path: Path) -> None:
     views = renderer.preview(turntable(SHEET_COLUMNS))
-    save_png(path, enlarge(contact_sheet(views, SHEET_COLUMNS), 128))
+    save_png(path, enlarge(contact_sheet(views, min(SHEET_COLUMNS, len(views))), 128))
 
 
 def write_final_pictures(renderer: AbstractRenderer, folder: RunFolder, frames: int) -> None:
     """The contact sheet and the turntable."""
     views = renderer.preview(sheet_cameras())
     columns = min(SHEET_COLUMNS, len(views))
-    save_png(folder.final / "contact_sheet.png", contact_sheet(enlarge(views, 128), columns))
     if frames:
         spin = renderer.preview(turntable(frames))
         if len(spin) > 1:  # a scene may have but one picture to show
             save_video(folder.final / "turntable.mp4", spin)
+    # Last: `resume` takes a run with a contact sheet for finished.
+    save_png(folder.final / "contact_sheet.png", contact_sheet(enlarge(views, 128), columns))

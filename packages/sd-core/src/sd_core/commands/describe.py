@@ -11,6 +11,7 @@ from sd_core.config import Options
 from sd_core.entries import Entry
 from sd_core.errors import ConfigError, nearest
 from sd_core.estimator import EstimatorOptions
+from sd_core.experiment import options_of
 from sd_core.experiment_options import (
     ExperimentOptions,
     OptimiserOptions,
@@ -40,6 +41,8 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
     if kind in TABLES and name is None:
         _print_options(TABLES[kind], f"[{kind}]")
         return 0
+    if kind in TABLES:
+        raise ConfigError(f"{kind} is one table, without names. Write: describe {kind}.")
     if kind not in KINDS:
         known = [*KINDS, *TABLES]
         raise ConfigError(
@@ -50,7 +53,7 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
         raise ConfigError(f"describe {kind} needs a name, one of: {names}.")
     entry: Entry = plugins.find(kind, name)
     heading = f"{kind} {name} ({plugins.source(kind, name)}): {entry.summary}\n{entry.reference}"
-    _print_options(entry.load_config(), heading)
+    _print_options(options_of(entry), heading)
     return 0
 
 

@@ -1,11 +1,11 @@
 """`score-distill run`: an experiment file, or just a prompt with everything else by default."""
 
 import argparse
-import sys
+import shutil
 from pathlib import Path
 
 from sd_core.commands.watch import load_prior, watch
-from sd_core.errors import ConfigError
+from sd_core.errors import ConfigError, ScoreDistillationError
 from sd_core.experiment import Experiment
 from sd_core.experiment_options import Table, choose, override, read_experiment_file
 from sd_core.made_by import made_by
@@ -24,9 +24,14 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
     folder = RunFolder.create(
         path,
         experiment=experiment.resolved(),
-        made_by=made_by(experiment, prior, sys.argv[1:]),
+        made_by=made_by(experiment, prior, parsed.arguments),
     )
-    return watch(experiment, prior, folder, Start(), quiet=parsed.quiet)
+    try:
+        return watch(experiment, prior, folder, Start(), quiet=parsed.quiet)
+    except ScoreDistillationError:
+        if not folder.log.exists():  # some mistakes show only when the stages are built
+            shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def experiment_table(parsed: argparse.Namespace) -> Table:

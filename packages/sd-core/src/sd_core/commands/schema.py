@@ -6,6 +6,7 @@ from typing import Any
 
 from sd_core.camera_sampling import CameraOptions
 from sd_core.entries import Entry
+from sd_core.experiment import options_of
 from sd_core.experiment_options import ExperimentOptions
 from sd_core.plugins import Plugins
 
@@ -38,7 +39,7 @@ def experiment_schema(plugins: Plugins) -> dict[str, Any]:
 
 def _plugin_schema(entry: Entry, shared: dict[str, Any]) -> dict[str, Any]:
     """A plugin's own options plus its name. Definitions that plugins share are hoisted."""
-    schema: dict[str, Any] = entry.load_config().model_json_schema()
+    schema: dict[str, Any] = options_of(entry).model_json_schema()
     shared.update(schema.pop("$defs", {}))
     schema["title"] = f"{entry.kind} {entry.name}"
     schema["properties"] = {"name": {"const": entry.name}, **schema.get("properties", {})}

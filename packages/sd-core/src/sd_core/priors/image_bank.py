@@ -41,7 +41,10 @@ def build(config: ImageBankOptions, context: PriorContext) -> "ImageBankPrior":
 
 
 class ImageBankPrior(ExactPrior):
-    """p(x0) = Σᵢ wᵢ·δ(x0 - xᵢ): the perfectly trained model that has memorised its pictures."""
+    """p(x0) = Σᵢ wᵢ·δ(x0 - xᵢ): the perfectly trained model that has memorised its pictures.
+
+    Pictures in [0, 1] are diffused in [-1, 1], as pixel diffusion models do.
+    """
 
     def __init__(
         self,
@@ -60,19 +63,25 @@ class ImageBankPrior(ExactPrior):
             schedule=schedule or NoiseSchedule.scaled_linear(),
             memory=memory,
         )
-        self.images = images
+        self.bank = self.encode(images)
+
+    def encode(self, images: Images, *, generator: Generator | None = None) -> Latents:
+        return 2 * images - 1
+
+    def decode(self, latents: Latents) -> Images:
+        return (latents + 1) / 2
 
     def predict_noise(self, noisy: Latents, t: Timesteps, condition: Condition) -> Latents:
         return bank_noise(
             noisy,
-            self.images.to(noisy.dtype),
+            self.bank.to(noisy.dtype),
             condition.tensors["log_weights"].to(noisy.dtype),
             self.schedule.alpha(t, noisy),
             self.schedule.sigma(t, noisy),
         )
 
     def sample(self, count: int, prompt: str = "", *, generator: Generator) -> Latents:
-        return self.images[self._draw_members(count, prompt, generator)]
+        return self.bank[self._draw_members(count, prompt, generator)]
 
 
 def _read_folder(folder: Path) -> tuple[Images, list[list[str]]]:

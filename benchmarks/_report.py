@@ -1,0 +1,41 @@
+"""Each benchmark rewrites its own section of docs/benchmarks.md, with the machine that it ran on."""
+
+import platform
+import statistics
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def spread(values: Sequence[float], unit: str, digits: int = 3) -> str:
+    """`median (least to most)`."""
+    numbers = (statistics.median(values), min(values), max(values))
+    middle, least, most = (f"{value:.{digits}f}" for value in numbers)
+    return f"{middle} {unit} ({least} to {most})"
+
+
+def machine(*distributions: str) -> str:
+    """Processor, Python and the named distributions, on one line."""
+    processor = platform.processor() or "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        if line.startswith("model name"):
+            processor = line.split(":", 1)[1].strip()
+            break
+    versions = ", ".join(f"{name} {version(name)}" for name in distributions)
+    return f"{processor}, one thread, Python {platform.python_version()}, {versions}"
+
+
+def write_section(name: str, text: str) -> None:
+    """Replace the section between this name's markers, or add it at the end; print it too."""
+    print(text)
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    document = DOCUMENT.read_text("utf-8")
+    section = f"{start}{text.strip()}\n{end}"
+    if start in document:
+        before, rest = document.split(start)
+        document = before + section + rest.split(end)[1]
+    else:
+        document = document.rstrip() + "\n\n" + section
+    DOCUMENT.write_text(document, "utf-8")

@@ -1,0 +1,165 @@
+import errno
+import json
+import os
+
+import pytest
+
+from sd_core.atomic import disk_errors, new_folder, write_text
+from sd_core.errors import RunFolderError
+from sd_core.run_folder import RunFolder
+
+EXPERIMENT = {"prompt": "x", "seed": 3}
+
+
+def create(path) -> RunFolder:
+    return RunFolder.create(path, experiment=EXPERIMENT, made_by={"command": []})
+
+
+def mistake(function, *arguments) -> str:
+    with pytest.raises(RunFolderError) as caught:
+        function(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_new_run_has_its_parts_and_opens_again(tmp_path):
+    folder = create(tmp_path / "deep" / "run")
+    opened, experiment = RunFolder.open(folder.path)
+    assert experiment == EXPERIMENT
+    assert opened.path == folder.path
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "final",
+        "made_by.json",
+        "previews",
+    ]
+
+
+def test_an_empty_folder_may_be_used(tmp_path):
+    assert create(tmp_path).path == tmp_path
+
+
+def test_another_run_is_left_alone(tmp_path):
+    create(tmp_path)
+    assert mistake(create, tmp_path) == (
+        f"{tmp_path} already holds a run. Continue it with: score-distill resume {tmp_path}, "
+        "or choose another folder with --output."
+    )
+
+
+def test_other_files_are_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    message = "{} exists and is not an empty folder. Choose another with --output."
+    assert mistake(create, tmp_path) == message.format(tmp_path)
+    file = tmp_path / "thesis.tex"
+    assert mistake(create, file) == message.format(file)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    inside = tmp_path / "file" / "run"
+    assert mistake(create, inside) == f"could not write {inside}: Not a directory."
+    long = tmp_path / ("x" * 300)
+    assert mistake(create, long) == f"could not write {long}: File name too long."
+
+
+@pytest.mark.parametrize("name", ["none", "x" * 300])
+def test_what_is_no_run_folder_is_named(tmp_path, name):
+    path = tmp_path / name
+    message = f"{path} is not a run folder: it has no config.json."
+    assert mistake(RunFolder.open, path) == message
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", "{}", '{"schema": 1}', '{"schema": "x"}'])
+def test_a_damaged_config_is_named(tmp_path, text):
+    config = create(tmp_path).path / "config.json"
+    config.write_text(text)
+    message = mistake(RunFolder.open, tmp_path)
+    assert message.startswith(f"{config} cannot be read (")
+    assert message.endswith("). Is it damaged?")
+
+
+def test_a_newer_schema_asks_for_an_update(tmp_path):
+    config = create(tmp_path).path / "config.json"
+    config.write_text(json.dumps({"schema": 2, "experiment": {}}))
+    assert mistake(RunFolder.open, tmp_path) == (
+        f"{config} has schema 2, this sd-core reads up to 1. Update sd-core."
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "steps_done", "kept"),
+    [(0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 2), (1, 1, 3), (2, 0, 4)],
+)
+def test_the_log_is_trimmed_to_a_checkpoint(tmp_path, stage, steps_done, kept):
+    folder = create(tmp_path)
+    folder.trim_log(stage, steps_done)  # nothing there yet
+    for at in [(0, 0), (0, 1), (1, 0), (1, 1)]:
+        folder.append_log({"stage": at[0], "step": at[1]})
+    whole = folder.log.read_text()
+    with folder.log.open("a") as file:
+        file.write('{"stage": 0, "st')
+    folder.trim_log(stage, steps_done)
+    assert folder.log.read_text() == "".join(whole.splitlines(keepends=True)[:kept])
+
+
+# atomic
+
+
+def test_text_is_replaced_as_a_whole(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    write_text(path, "one")
+
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    message = mistake(write_text, path, "two")
+    assert message.startswith(f"the disk is full: could not write {path}. The last checkpoint is ")
+    assert path.read_text() == "one"
+
+
+def test_a_folder_appears_at_the_end_of_its_block(tmp_path):
+    path = tmp_path / "whole"
+    with new_folder(path) as aside:
+        (aside / "file").write_text("x")
+        assert not path.exists()
+    assert [file.name for file in path.iterdir()] == ["file"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_does_not_appear_after_an_error(tmp_path):
+    path = tmp_path / "whole"
+    with pytest.raises(ZeroDivisionError), new_folder(path):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_says_that_the_run_can_go_on(tmp_path, number):
+    def fill():
+        with disk_errors(tmp_path):
+            raise OSError(number, os.strerror(number))
+
+    assert mistake(fill) == (
+        f"the disk is full: could not write {tmp_path}. The last checkpoint is whole: free some "
+        "space and resume the run."
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+        (OSError("[Errno 32] Broken pipe\n\nFFMPEG COMMAND:\nffmpeg -y"), "[Errno 32] Broken pipe"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_any_other_refusal_of_the_system_is_one_line(tmp_path, error, reason):
+    def fail():
+        with disk_errors(tmp_path):
+            raise error
+
+    assert mistake(fail) == f"could not write {tmp_path}: {reason}."

@@ -1,0 +1,362 @@
+import errno
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from sd_core import runner
+from sd_core.building import build_prior
+from sd_core.checkpoint import CheckpointLabel, list_checkpoints, load_checkpoint, save_checkpoint
+from sd_core.errors import CheckpointError, RunFolderError
+from sd_core.runner import Start, Stop, find_start, run_stages
+from small_runs import METHODS, SmallRun, log_lines, newest_state, same, table
+
+TWO_STAGES = {
+    "going on": {},
+    "another scene": {"renderer": {"name": "affine", "mean": [1.0, -1.0]}},
+    "from scratch": {"start_from": "scratch"},
+}
+
+
+def one_stage(method="vsd", steps=20, **run):
+    return table({"steps": steps, "guidance": METHODS[method]}, **run)
+
+
+def two_stages(method="vsd", second="going on", **run):
+    first = {"steps": 6, "guidance": METHODS[method]}
+    descent = {"schedule": "linear-descent"}  # so that the second stage's steps matter
+    later = {"steps": 6, "guidance": {"name": "sds", "timesteps": descent}}
+    return table(first, {**later, **TWO_STAGES[second]}, **run)
+
+
+def assert_same_end(run, whole):
+    """Scene, optimiser, guidance, generator, log, scenes and pictures, to the bit."""
+    end = newest_state(run.folder)
+    assert set(end) == {"scene", "optimiser", "guidance", "generator"}
+    assert same(end, newest_state(whole.folder))
+    assert log_lines(run.folder) == log_lines(whole.folder)
+    for stage in range(len(whole.experiment.stages)):
+        assert same(scene_of(run, stage), scene_of(whole, stage))
+    sheets = [each.folder.final / "contact_sheet.png" for each in (run, whole)]
+    assert sheets[0].read_bytes() == sheets[1].read_bytes()
+
+
+def scene_of(run, stage):
+    (path,) = list_checkpoints(run.folder.scenes(stage))
+    return load_checkpoint(path, experiment=run.experiment.fingerprint())
+
+
+# going on after a stop
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("steps", [1, 10, 19, 20])
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, method, steps):
+    whole = SmallRun(one_stage(method), tmp_path / "whole").go()
+    run = SmallRun(one_stage(method), tmp_path / "run").go(steps=steps)
+    assert run.checkpoints == [f"stage_0_step_{steps:06d}"]
+    assert len(log_lines(run.folder)) == steps
+    assert not (run.folder.final / "contact_sheet.png").exists()
+    assert_same_end(run.resume(), whole)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("second", TWO_STAGES)
+def test_two_stages_may_stop_before_at_and_after_their_border(tmp_path, method, second):
+    whole = SmallRun(two_stages(method, second), tmp_path / "whole").go()
+    for steps in (5, 6, 7, 12):
+        run = SmallRun(two_stages(method, second), tmp_path / str(steps)).go(steps=steps)
+        assert_same_end(run.resume(), whole)
+
+
+def test_a_run_may_stop_again_and_again(tmp_path):
+    whole = SmallRun(two_stages(), tmp_path / "whole").go()
+    run = SmallRun(two_stages(), tmp_path / "run").go(steps=1)
+    while run.checkpoints[-1] != "stage_1_step_000006":
+        run.resume(steps=2)
+    assert_same_end(run.resume(), whole)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_died_goes_on_from_its_last_checkpoint(tmp_path, method):
+    options = two_stages(method, checkpoint_every=4)
+    whole = SmallRun(options, tmp_path / "whole").go()
+    for steps in range(1, 13):
+        run = SmallRun(options, tmp_path / str(steps)).kill(steps=steps)
+        assert_same_end(run.resume(), whole)
+
+
+def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path):
+    whole = SmallRun(one_stage(checkpoint_every=4), tmp_path / "whole").go()
+    run = SmallRun(one_stage(checkpoint_every=4), tmp_path / "run").kill(steps=10)
+    with run.folder.log.open("a") as file:
+        file.write('{"stage": 0, "step": 10, "sec')
+    assert_same_end(run.resume(), whole)
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path):
+    whole = SmallRun(one_stage(), tmp_path / "whole").go()
+    run = SmallRun(one_stage(), tmp_path / "run").kill(steps=5)
+    assert find_start(run.experiment, run.folder) == Start()
+    assert_same_end(run.resume(), whole)
+
+
+def test_a_stop_between_two_steps_loses_no_step(tmp_path):
+    """The consumer asks after a step was yielded, when that step's checkpoint is past."""
+    run = SmallRun(one_stage(), tmp_path / "run")
+    stop = Stop()
+    prior = build_prior(run.experiment)
+    for progress in run_stages(run.experiment, prior, run.folder, start=Start(), stop=stop):
+        stop.requested = progress.step >= 4
+    assert run.checkpoints == [f"stage_0_step_{len(log_lines(run.folder)):06d}"]
+    assert 5 <= len(log_lines(run.folder)) <= 6
+
+
+def test_pictures_and_checkpoints_do_not_change_the_result(tmp_path):
+    plain = SmallRun(one_stage(), tmp_path / "plain").go()
+    busy = one_stage(checkpoint_every=3, preview_every=2, turntable_frames=0)
+    watched = SmallRun(busy, tmp_path / "watched").go()
+    assert plain.experiment.fingerprint() == watched.experiment.fingerprint()
+    assert_same_end(watched, plain)
+
+
+def test_the_global_random_state_is_neither_used_nor_moved(tmp_path):
+    torch.manual_seed(1)
+    one = SmallRun(one_stage(), tmp_path / "one").go()
+    expected = torch.Generator().manual_seed(1)
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=expected))
+    torch.manual_seed(2)
+    assert_same_end(SmallRun(one_stage(), tmp_path / "two").go(), one)
+
+
+def test_another_seed_gives_other_bits(tmp_path):
+    one = SmallRun(one_stage(steps=3), tmp_path / "one").go()
+    two = SmallRun({**one_stage(steps=3), "seed": 1}, tmp_path / "two").go()
+    first, second = (newest_state(each.folder)["scene"]["offset"] for each in (one, two))
+    assert not torch.equal(first, second)
+
+
+# the checkpoint before
+
+
+def damage(run):
+    newest = list_checkpoints(run.folder.checkpoints)[-1]
+    file = newest / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    return newest
+
+
+def test_previous_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path):
+    options = one_stage(checkpoint_every=5)
+    whole = SmallRun(options, tmp_path / "whole").go()
+    run = SmallRun(options, tmp_path / "run").kill(steps=13)
+    newest = damage(run)
+    with pytest.raises(CheckpointError, match=rf"{newest} is damaged: .* with --previous\."):
+        run.resume()
+    assert find_start(run.experiment, run.folder, previous=True).steps_done == 5
+    assert_same_end(run.resume(previous=True), whole)
+
+
+def test_previous_drops_the_checkpoint_that_it_left(tmp_path):
+    """Else a later resume would jump ahead to it, over steps that the log no longer has."""
+    run = SmallRun(one_stage(checkpoint_every=5), tmp_path / "run").kill(steps=13)
+    damage(run)
+    run.resume(previous=True, steps=2)
+    assert run.checkpoints == ["stage_0_step_000005", "stage_0_step_000007"]
+    whole = SmallRun(one_stage(checkpoint_every=5), tmp_path / "whole").go()
+    assert_same_end(run.resume(), whole)
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_previous_needs_two_checkpoints(tmp_path, steps):
+    run = SmallRun(one_stage(checkpoint_every=5), tmp_path / "run").kill(steps=steps)
+    with pytest.raises(CheckpointError) as caught:
+        run.resume(previous=True)
+    assert str(caught.value) == (
+        f"{tmp_path / 'run'} has no checkpoint before its newest one. Start again in another "
+        f"folder: score-distill run {tmp_path / 'run' / 'config.json'} --output NEW."
+    )
+
+
+# what does not fit
+
+
+def test_a_checkpoint_of_another_experiment_is_refused(tmp_path):
+    run = SmallRun(one_stage(), tmp_path / "run").go(steps=3)
+    other = SmallRun(one_stage(steps=21), tmp_path / "other")
+    list_checkpoints(run.folder.checkpoints)[0].rename(
+        other.folder.checkpoints / run.checkpoints[0]
+    )
+    with pytest.raises(CheckpointError, match="belongs to another experiment"):
+        other.resume()
+
+
+def resume_with(run, **changed):
+    start = find_start(run.experiment, run.folder)
+    return run.go(Start(start.stage, start.steps_done, {**start.state, **changed}))
+
+
+@pytest.mark.parametrize("what", ["scene", "guidance"])
+def test_a_scene_of_another_plugin_version_is_refused(tmp_path, what):
+    run = SmallRun(one_stage(), tmp_path / "run").go(steps=3)
+    with pytest.raises(CheckpointError) as caught:
+        resume_with(run, **{what: {"novel": torch.zeros(2)}})
+    message = str(caught.value)
+    assert message.startswith(f"the checkpoint's {what} does not fit ")
+    assert "'novel'" not in message.partition(":")[0]
+    assert message.endswith("Was a plugin updated since?")
+    assert "\n" not in message
+
+
+def test_a_generator_of_another_device_is_refused(tmp_path):
+    """CUDA's generators have a state of 16 bytes."""
+    run = SmallRun(one_stage(), tmp_path / "run").go(steps=3)
+    with pytest.raises(CheckpointError) as caught:
+        resume_with(run, generator=torch.zeros(16, dtype=torch.uint8))
+    message = str(caught.value)
+    assert message.startswith("the checkpoint does not fit this machine or these plugins: ")
+    assert message.endswith("the kind of device that it was written on (this is cpu).")
+    assert "\n" not in message
+
+
+def test_a_lost_scene_of_an_earlier_stage_is_named(tmp_path):
+    run = SmallRun(two_stages(), tmp_path / "run").go(steps=8)
+    scenes = run.folder.scenes(0)
+    scenes.rename(scenes.with_name("elsewhere"))
+    with pytest.raises(CheckpointError) as caught:
+        run.resume()
+    assert str(caught.value) == (
+        f"{tmp_path / 'run'} lacks the finished scene of stage 0. Start again: "
+        f"score-distill run {tmp_path / 'run' / 'config.json'} --output NEW."
+    )
+
+
+# what is written
+
+
+def test_the_log_has_one_line_a_step(tmp_path):
+    run = SmallRun(two_stages(), tmp_path / "run").go()
+    lines = [json.loads(line) for line in run.folder.log.read_text().splitlines()]
+    assert [(line["stage"], line["step"]) for line in lines] == [
+        (stage, step) for stage in (0, 1) for step in range(6)
+    ]
+    assert all(set(line) == {"stage", "step", "seconds", "gradient_norm", "t"} for line in lines)
+
+
+def test_previews_come_when_asked_for_and_show_no_blank_cells(tmp_path):
+    run = SmallRun(one_stage(steps=5, preview_every=2), tmp_path / "run").go()
+    previews = sorted(run.folder.previews.iterdir())
+    assert [path.name for path in previews] == [
+        "stage_0_step_000002.png",
+        "stage_0_step_000004.png",
+    ]
+    with Image.open(previews[0]) as picture:
+        assert picture.size == (256, 256)  # the affine scene has but one picture
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path):
+    run = SmallRun(one_stage(steps=11, checkpoint_every=2), tmp_path / "run").go()
+    assert run.checkpoints == ["stage_0_step_000010", "stage_0_step_000011"]
+
+
+def test_the_contact_sheet_comes_last_as_resume_takes_it_for_the_end(tmp_path, monkeypatch):
+    def die(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "save_video", die)
+    tiles = {"steps": 1, "renderer": {"name": "tiles"}, "guidance": {"name": "sick"}}
+    points = {"name": "gaussian-mixture", "shape": [3, 1, 1]}
+    points["components"] = [{"mean": [0.5] * 3, "covariance": torch.eye(3).tolist()}]
+    tiles["renderer"]["side"] = 1
+    run = SmallRun({**table(tiles), "prior": points}, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        run.go()
+    assert not (run.folder.final / "contact_sheet.png").exists()
+
+
+# a full disk
+
+
+def fill_disk(monkeypatch, owner, name, full):
+    """From when `full(first argument)` on, `owner.name` finds no space."""
+    real = getattr(owner, name)
+
+    def write(first, *args, **options):
+        if full(first):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(first))
+        return real(first, *args, **options)
+
+    monkeypatch.setattr(owner, name, write)
+
+
+@pytest.mark.parametrize("what", ["fsync", "tensors", "log", "preview"])
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path, monkeypatch, what):
+    options = one_stage(checkpoint_every=4, preview_every=6)
+    whole = SmallRun(options, tmp_path / "whole").go()
+    run = SmallRun(options, tmp_path / "run")
+    run.folder.log.touch()
+
+    def late(*_):
+        with open(run.folder.log) as file:  # not Path.open, which may be the one that is full
+            return len(file.readlines()) >= 9
+
+    def log_late(path):
+        return path == run.folder.log and path.is_file() and late()
+
+    owner, name, full, victim = {
+        "fsync": (os, "fsync", late, "checkpoints/stage_0_step_000012"),
+        "tensors": (Path, "write_bytes", late, "checkpoints/stage_0_step_000012"),
+        "log": (Path, "open", log_late, "log.jsonl"),
+        "preview": (Image.Image, "save", late, "previews/stage_0_step_000012.png"),
+    }[what]
+    with monkeypatch.context() as patch:
+        fill_disk(patch, owner, name, full)
+        with pytest.raises(RunFolderError) as caught:
+            run.go()
+    assert str(caught.value) == (
+        f"the disk is full: could not write {tmp_path / 'run' / victim}. The last checkpoint is "
+        "whole: free some space and resume the run."
+    )
+    assert run.checkpoints == ["stage_0_step_000004", "stage_0_step_000008"]
+    assert not any("partial" in path.name for path in run.folder.checkpoints.iterdir())
+    assert_same_end(run.resume(), whole)
+
+
+def test_a_log_line_that_a_full_disk_cut_short_is_dropped(tmp_path):
+    run = SmallRun(one_stage(checkpoint_every=4), tmp_path / "run").kill(steps=6)
+    text = run.folder.log.read_text()
+    run.folder.log.write_text(text[:-20])
+    whole = SmallRun(one_stage(), tmp_path / "whole").go()
+    assert_same_end(run.resume(), whole)
+
+
+# by chance: any sequence of stops, deaths and resumes
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_history_ends_in_the_same_bits(tmp_path, seed):
+    chance = random.Random(seed)
+    options = two_stages(chance.choice(list(METHODS)), chance.choice(list(TWO_STAGES)))
+    whole = SmallRun(options, tmp_path / "whole").go()
+    options["run"]["checkpoint_every"] = chance.choice([2, 3, 5])
+    run = SmallRun(options, tmp_path / "run").kill(steps=chance.randint(1, 12))
+    for _ in range(3):
+        previous = len(run.checkpoints) == 2 and chance.random() < 0.5
+        run.resume(previous=previous, steps=chance.randint(1, 3))
+    assert_same_end(run.resume(), whole)
+
+
+def test_a_checkpoint_at_the_end_of_the_run_leaves_only_the_pictures_to_do(tmp_path):
+    run = SmallRun(one_stage(steps=4), tmp_path / "run").go(steps=4)
+    before = newest_state(run.folder)
+    assert same(newest_state(run.resume().folder), before)
+    assert (run.folder.final / "contact_sheet.png").is_file()
+
+
+def test_a_stage_label_without_state_is_enough_for_a_scene(tmp_path):
+    path = save_checkpoint(tmp_path, CheckpointLabel("x", 0, 1), {"scene": {}})
+    assert load_checkpoint(path, experiment="x")[1] == {"scene": {}}
