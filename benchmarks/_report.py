@@ -1,4 +1,4 @@
-"""Each benchmark rewrites its own section of docs/benchmarks.md, with the machine that it ran on."""
+"""Each benchmark rewrites its own section of docs/benchmarks.md, and says on which machine."""
 
 import platform
 import statistics

@@ -22,7 +22,7 @@ def add_plugin(site: Path, name: str) -> None:
         "@hookimpl\n"
         "def sd_guidance_methods():\n"
         f"    return [GuidanceEntry(name={name!r}, summary='one of many', reference='',\n"
-        f"                          config='{module}_code:Options', build='{module}_code:Method')]\n"
+        f"        config='{module}_code:Options', build='{module}_code:Method')]\n"
     )
     info = site / f"{module}-1.0.dist-info"
     info.mkdir()

@@ -1,9 +1,9 @@
 """Every view becomes the front: the failure that this project is about, in half a minute.
 
-The world is a ball with a pale face, an ear on each side and a blue patch on its back. The prior has memorised
-600 pictures of it, and as on the web most of them are taken from the front: 70 % front, 20 % sides,
-10 % back. It is exact: no network, no training error. SDS moves a voxel grid of 40³ by this prior's
-score, from cameras all around. What comes out has a face on every side.
+The world is a ball with a pale face, an ear on each side and a blue patch on its back. The prior
+has memorised 600 pictures of it, and as on the web most of them are taken from the front: 70 %
+front, 20 % sides, 10 % back. It is exact: no network, no training error. SDS moves a voxel grid of
+40³ by this prior's score, from cameras all around. What comes out has a face on every side.
 
     python examples/front_bias.py [--output FOLDER] [--steps N] [--seed N]
 
@@ -78,8 +78,8 @@ def true_pictures(cameras: CameraBatch, pixels: int = PIXELS) -> Float[Tensor, "
 def _body_colour(normal: Tensor) -> Tensor:
     """A pale face around +x, an ear on each side, a patch around -x, brown between them.
 
-    The face is what the average picture resembles. With a plain side and a face full of contrast the
-    *side* would win: SDS goes where the picture that all views agree on is nearest.
+    The face is what the average picture resembles. With a plain side and a face full of contrast
+    the *side* would win: SDS goes to whatever is nearest to the picture that all views agree on.
     """
     azimuth = torch.atan2(normal[..., 1], normal[..., 0])
     elevation = normal[..., 2].clamp(-1, 1).asin()
