@@ -88,7 +88,7 @@ def demo(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Run benchmarks/*.py one after the other; `-- NAME ...` picks some."""
     install(session, *editable(), *DOCUMENTED)
-    names = session.posargs or sorted(path.stem for path in ROOT.glob("benchmarks/*.py"))
+    names = session.posargs or sorted(path.stem for path in ROOT.glob("benchmarks/[!_]*.py"))
     if not names:
         session.skip("there is nothing in benchmarks/ yet")
     for name in names:
@@ -115,7 +115,7 @@ def new_plugin(session: nox.Session) -> None:
     try:
         written = write_plugin(kind, name, Path(session.invoked_from, folder))
     except ValueError as error:
-        session.error(str(error))
+        session.error(str(error).removesuffix("."))  # nox adds one
     print(f"wrote {written}")
     print(f'try it: pip install -e "{written}[testing]" && pytest {written}')
 
@@ -214,7 +214,10 @@ def workers() -> list[str]:
 def write_plugin(kind: str, name: str, into: Path) -> Path:
     """Copy templates/KIND, a working plugin named "my-method", under another name."""
     if kind not in KINDS:
-        raise ValueError(f"no template for the kind '{kind}'. There is: {', '.join(KINDS)}.")
+        raise ValueError(
+            f"no template for the kind '{kind}'. There is: {', '.join(KINDS)}. "
+            "For another kind subclass its contract in sd_core.testing.contracts."
+        )
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise ValueError(
             f"'{name}' is not kebab-case: expected lower-case letters and digits, first a letter, "
@@ -224,7 +227,7 @@ def write_plugin(kind: str, name: str, into: Path) -> Path:
     if folder.exists():
         raise ValueError(f"{folder} exists already and is left alone. Choose another name.")
     for source in sorted((TEMPLATES / kind).rglob("*")):
-        if source.suffix in (".py", ".toml", ".md", ".typed") and "dist" not in source.parts:
+        if source.suffix in (".py", ".toml", ".md", ".typed"):
             target = folder / renamed(str(source.relative_to(TEMPLATES / kind)), name)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(renamed(source.read_text("utf-8"), name), "utf-8")

@@ -103,9 +103,10 @@ def distributions(requirements: list[str]) -> set[str]:
 
 def providers(module: str) -> set[str]:
     """The distributions that a module may come from: PIL comes from pillow."""
-    return set(map(normalised, packages_distributions().get(module, [module])))
+    return set(map(normalised, INSTALLED.get(module, [module])))
 
 
+INSTALLED = packages_distributions()
 PACKAGES = [Package(path.parent) for path in sorted(ROOT.glob("packages/*/pyproject.toml"))]
 TEMPLATES = [Package(path.parent) for path in sorted(ROOT.glob("templates/*/pyproject.toml"))]
 EVERY = [*PACKAGES, *TEMPLATES]

@@ -12,7 +12,7 @@ from sd_core.building import build_prior
 from sd_core.checkpoint import list_checkpoints, load_checkpoint
 from sd_core.experiment import Experiment
 from sd_core.plugins import load_plugins
-from sd_core.run_folder import RunFolder
+from sd_core.run_folder import RunFolder, fingerprint
 from sd_core.runner import Start, Stop, find_start, run_stages
 
 METHODS = {
@@ -58,7 +58,7 @@ class SmallRun:
         return self
 
     def resume(self, *, previous: bool = False, steps: int | None = None) -> "SmallRun":
-        return self.go(find_start(self.experiment, self.folder, previous=previous), steps=steps)
+        return self.go(find_start(self.folder, previous=previous), steps=steps)
 
     @property
     def checkpoints(self) -> list[str]:
@@ -70,7 +70,9 @@ def newest_state(folder: RunFolder | Path) -> dict[str, Any]:
     path = folder.path if isinstance(folder, RunFolder) else folder
     _, table = RunFolder.open(path)
     newest = list_checkpoints(path / "checkpoints")[-1]
-    return load_checkpoint(newest, experiment=Experiment(table, plugins()).fingerprint())[1]
+    return load_checkpoint(newest, experiment=fingerprint(Experiment(table, plugins()).resolved()))[
+        1
+    ]
 
 
 def scene(path: Path) -> dict[str, torch.Tensor]:
@@ -95,3 +97,11 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     return repr(one) == repr(other)  # tells -0.0 from 0.0, and nan is nan
+
+
+def experiment_file(text) -> str:
+    Path("experiment.toml").write_text(text)
+    return "experiment.toml"
+
+
+# a run from a prompt

@@ -8,6 +8,7 @@ from sd_core.errors import NonFiniteGradientError
 from sd_core.guidance import AbstractGuidance, Guided
 from sd_core.prior import AbstractPrior
 from sd_core.renderer import AbstractRenderer, Rendering
+from sd_core.step import Step
 
 
 class Line(AbstractRenderer):
@@ -151,13 +152,24 @@ def test_a_step_is_done_only_when_it_is_asked_for():
     assert len(scene.prepared) == 1
 
 
-@pytest.mark.parametrize(("total", "expected"), [(None, 7), (20, 20)])
-def test_steps_are_counted_within_the_whole(total, expected):
+def test_steps_are_counted_within_the_whole():
     scene = Line()
-    reports = list(run(scene, Told(torch.zeros(3, 2, 1, 1)), range(4, 7), total=total))
-    assert [report.step.index for report in reports] == [4, 5, 6]
-    assert {report.step.total for report in reports} == {expected}
+    reports = list(run(scene, Told(torch.zeros(3, 2, 1, 1)), range(4, 7)))
+    assert [report.step for report in reports] == [Step(4, 7), Step(5, 7), Step(6, 7)]
     assert [report.step for report in reports] == scene.prepared
+
+
+def test_views_that_are_not_finite_are_not_blamed_on_the_method():
+    scene = Line()
+    with torch.no_grad():
+        for parameter in scene.parameters():
+            parameter.fill_(torch.nan)
+    with pytest.raises(NonFiniteGradientError) as caught:
+        list(run(scene, Told(torch.full((3, 2, 1, 1), torch.nan)), range(2, 3)))
+    assert str(caught.value) == (
+        "the scene's views are not finite at step 2: an earlier step broke it. "
+        "Try a smaller learning rate or regularisation, from an earlier checkpoint."
+    )
 
 
 def test_a_report_holds_the_logs_and_the_pictures():

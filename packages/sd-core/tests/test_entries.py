@@ -98,7 +98,7 @@ def test_a_malformed_import_string_is_refused(field, string):
 
 @pytest.fixture
 def as_a_user():
-    """Without the shape checks of the tests, which would refuse a wrong type before the code does."""
+    """Without the shape checks of the tests: they would refuse a wrong type before the code."""
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield

@@ -47,7 +47,7 @@ def assert_same_end(run, whole):
 
 def scene_of(run, stage):
     (path,) = list_checkpoints(run.folder.scenes(stage))
-    return load_checkpoint(path, experiment=run.experiment.fingerprint())
+    return load_checkpoint(path, experiment=run.folder.fingerprint)
 
 
 # going on after a stop
@@ -101,7 +101,7 @@ def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path):
 def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path):
     whole = SmallRun(one_stage(), tmp_path / "whole").go()
     run = SmallRun(one_stage(), tmp_path / "run").kill(steps=5)
-    assert find_start(run.experiment, run.folder) == Start()
+    assert find_start(run.folder) == Start()
     assert_same_end(run.resume(), whole)
 
 
@@ -120,7 +120,7 @@ def test_pictures_and_checkpoints_do_not_change_the_result(tmp_path):
     plain = SmallRun(one_stage(), tmp_path / "plain").go()
     busy = one_stage(checkpoint_every=3, preview_every=2, turntable_frames=0)
     watched = SmallRun(busy, tmp_path / "watched").go()
-    assert plain.experiment.fingerprint() == watched.experiment.fingerprint()
+    assert plain.folder.fingerprint == watched.folder.fingerprint
     assert_same_end(watched, plain)
 
 
@@ -157,7 +157,7 @@ def test_previous_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path):
     newest = damage(run)
     with pytest.raises(CheckpointError, match=rf"{newest} is damaged: .* with --previous\."):
         run.resume()
-    assert find_start(run.experiment, run.folder, previous=True).steps_done == 5
+    assert find_start(run.folder, previous=True).steps_done == 5
     assert_same_end(run.resume(previous=True), whole)
 
 
@@ -196,7 +196,7 @@ def test_a_checkpoint_of_another_experiment_is_refused(tmp_path):
 
 
 def resume_with(run, **changed):
-    start = find_start(run.experiment, run.folder)
+    start = find_start(run.folder)
     return run.go(Start(start.stage, start.steps_done, {**start.state, **changed}))
 
 

@@ -66,7 +66,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def drop_later(folder: Path, stage: int, steps_done: int) -> None:
-    """Remove what lies after the point that a run goes on from, as `resume --previous` leaves it."""
+    """Remove what lies after the point that a run goes on from, as `--previous` leaves it."""
     for path in list_checkpoints(folder):
         if _order(path) > (stage, steps_done):
             remove_folder(path)

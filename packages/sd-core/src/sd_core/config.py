@@ -25,7 +25,7 @@ class Options(BaseModel):
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
-def option(  # noqa: PLR0913 - one keyword for each kind of bound
+def option(
     default: Any,
     description: str,
     *,

@@ -33,15 +33,14 @@ def distill(
     optimiser: torch.optim.Optimizer,
     generator: Generator,
     steps: range,
-    total: int | None = None,
 ) -> Iterator[StepReport]:
     """Distil the prior's score into the scene, one step for each report that is asked for.
 
-    `steps` are the steps to do, of `total` (default: the end of `steps`), so that a resumed run
-    continues its schedules. The caller prints, saves and stops; nothing here calls back.
+    Schedules run over 0 ... `steps.stop`, so that `range(10, 20)` goes on where `range(10)` of the
+    same 20 steps stopped. The caller prints, saves and stops; nothing here calls back.
     """
     for index in steps:
-        step = Step(index, steps.stop if total is None else total)
+        step = Step(index, steps.stop)
         renderer.prepare(step, generator)
         cameras = sample_cameras(generator)
         rendering = renderer(cameras)
@@ -49,7 +48,7 @@ def distill(
 
         clean = latents.detach()
         guided = guidance.gradient(clean, cameras, step=step, generator=generator)
-        _check_finite(guidance, guided, step)
+        _check_finite(guidance, guided, clean, step)
 
         optimiser.zero_grad(set_to_none=True)
         backward(latents, guided.gradient, renderer.regularisation(rendering))
@@ -62,7 +61,7 @@ def distill(
 
 
 def backward(latents: Latents, gradient: Latents, regularisation: Tensor | None) -> None:
-    """θ.grad += (1/b)·Σ_i gᵢ·∂latentsᵢ/∂θ + ∂regularisation/∂θ. The batch mean is taken here only."""
+    """θ.grad += (1/b)·Σ_i gᵢ·∂latentsᵢ/∂θ + ∂regularisation/∂θ. The only batch mean."""
     roots: list[Tensor] = [latents]
     gradients: list[Tensor | None] = [gradient / len(latents)]
     if regularisation is not None:
@@ -71,10 +70,15 @@ def backward(latents: Latents, gradient: Latents, regularisation: Tensor | None)
     torch.autograd.backward(roots, gradients)
 
 
-def _check_finite(guidance: AbstractGuidance, guided: Guided, step: Step) -> None:
+def _check_finite(guidance: AbstractGuidance, guided: Guided, clean: Latents, step: Step) -> None:
     finite = guided.gradient.isfinite().flatten(1).all(dim=1)
     if finite.all():
         return
+    if not clean.isfinite().all():  # then the method is not to blame
+        raise NonFiniteGradientError(
+            f"the scene's views are not finite at step {step.index}: an earlier step broke it. "
+            "Try a smaller learning rate or regularisation, from an earlier checkpoint."
+        )
     bad = [int(t) for t, fine in zip(guided.t, finite, strict=True) if not fine]
     raise NonFiniteGradientError(
         f"guidance '{guidance.name}' gave a non-finite gradient at step {step.index} "

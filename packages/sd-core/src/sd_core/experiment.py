@@ -3,8 +3,6 @@
 `building.py` makes the objects, `runner.py` runs them.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,11 +74,6 @@ class Experiment:
             written["renderer"] = stage.renderer.table() if stage.renderer else None
             written["cameras"] = stage.cameras.model_dump(mode="json")
         return table
-
-    def fingerprint(self) -> str:
-        """Names what is computed: equal for two experiments that differ only in `run`."""
-        table = {key: value for key, value in self.resolved().items() if key != "run"}
-        return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
 
     def choices(self) -> list[Choice]:
         """Every plugin that takes part by name."""

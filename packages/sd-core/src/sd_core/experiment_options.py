@@ -89,7 +89,7 @@ class ExperimentOptions(Options):
 def read_experiment_file(path: Path) -> Table:
     """A TOML experiment, or the `config.json` of a run folder."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the experiment file {path}: {error}.") from None
     try:

@@ -1,7 +1,7 @@
 """Contract 1: guidance, a method of score distillation. To write your own, begin here.
 
-Most methods are a residual of two noise predictions and differ in a part or two of it: they subclass
-`ResidualGuidance` (residual.py) and override that part. Any other form implements
+Most methods are a residual of two noise predictions and differ in a part or two of it: they
+subclass `ResidualGuidance` (residual.py) and override that part. Any other form implements
 `AbstractGuidance` itself.
 """
 

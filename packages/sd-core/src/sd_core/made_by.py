@@ -10,6 +10,7 @@ import torch
 from sd_core.experiment import Experiment
 from sd_core.experiment_options import Table
 from sd_core.prior import AbstractPrior
+from sd_core.run_folder import fingerprint
 
 
 def made_by(experiment: Experiment, prior: AbstractPrior, command: list[str]) -> Table:
@@ -22,7 +23,7 @@ def made_by(experiment: Experiment, prior: AbstractPrior, command: list[str]) ->
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
-        "fingerprint": experiment.fingerprint(),
+        "fingerprint": fingerprint(experiment.resolved()),
         "plugins": sources,
         "prior": prior.identity(),
         "versions": {

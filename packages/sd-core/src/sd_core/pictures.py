@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -27,7 +27,7 @@ def contact_sheet(images: Images, columns: int) -> Tensor:
     return grid.permute(2, 0, 3, 1, 4).reshape(1, channels, rows * height, columns * width)
 
 
-def enlarge(images: Images, pixels: int) -> Images:
+def enlarge(images: Images, pixels: int) -> Float[Tensor, "batch channels rows columns"]:
     """By a whole factor, until the smaller side has at least `pixels`; pixels stay square."""
     factor = max(1, -(-pixels // min(images.shape[-2:])))
     return images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
@@ -44,6 +44,7 @@ def save_png(path: Path, image: Images) -> None:
 def save_video(path: Path, images: Images, frames_per_second: int = 24) -> None:
     """An mp4 with the ffmpeg that imageio brings along; even sides, as H.264 asks."""
     import imageio.v2 as imageio  # slow to import, and only a finished run needs it
+    import imageio_ffmpeg  # type: ignore[import-untyped]
 
     frames = to_bytes(enlarge(images, 256))
     height, width = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2
@@ -54,4 +55,12 @@ def save_video(path: Path, images: Images, frames_per_second: int = 24) -> None:
         ) as writer:
             for frame in frames[:, :height, :width]:
                 writer.append_data(frame)  # type: ignore[attr-defined]
+        # imageio says nothing when ffmpeg fails, for want of space say.
+        try:
+            written, _ = imageio_ffmpeg.count_frames_and_secs(str(aside))
+        except RuntimeError:
+            written = 0
+        if written != len(frames):
+            aside.unlink(missing_ok=True)
+            raise OSError(f"ffmpeg wrote {written} of {len(frames)} frames. Is the disk full?")
         aside.replace(path)

@@ -9,8 +9,12 @@ scenes/       the scene at the end of each stage
 final/        contact sheet, turntable
 """
 
+import hashlib
 import json
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +25,22 @@ from sd_core.experiment_options import Table
 SCHEMA = 1
 
 
-class RunFolder:
-    """Paths and files of one run. Every write is whole or reported."""
+def fingerprint(experiment: Table) -> str:
+    """Names what is computed: equal for two experiments that differ only in `run`."""
+    table = {key: value for key, value in experiment.items() if key != "run"}
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
 
-    def __init__(self, path: Path) -> None:
+
+class RunFolder:
+    """Paths and files of one run. Every write is whole or reported.
+
+    `fingerprint` is that of the experiment as it was written down when the run began: options that
+    later versions add do not change it.
+    """
+
+    def __init__(self, path: Path, experiment: Table) -> None:
         self.path = path
+        self.fingerprint = fingerprint(experiment)
         self.checkpoints = path / "checkpoints"
         self.final = path / "final"
         self.log = path / "log.jsonl"
@@ -34,10 +49,8 @@ class RunFolder:
     def create(cls, path: Path, *, experiment: Table, made_by: Table) -> "RunFolder":
         """A new run, in a new or empty folder."""
         cls.check_free(path)
-        folder = cls(path)
-        with disk_errors(path):
-            for part in (path, folder.checkpoints, folder.previews, folder.final):
-                part.mkdir(parents=True, exist_ok=True)
+        folder = cls(path, experiment)
+        folder._make_folders()
         write_text(path / "made_by.json", json.dumps(made_by, indent=2) + "\n")
         # Last: a folder with a config.json is a run that can be resumed.
         config = {"schema": SCHEMA, "experiment": experiment}
@@ -74,7 +87,31 @@ class RunFolder:
             raise RunFolderError(
                 f"{config} has schema {schema}, this sd-core reads up to {SCHEMA}. Update sd-core."
             )
-        return cls(path), experiment
+        folder = cls(path, experiment)
+        folder._make_folders()
+        return folder, experiment
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else may run in here meanwhile. The system lets go when this process ends."""
+        if sys.platform == "win32":  # no such locks there
+            yield
+            return
+        import fcntl
+
+        with disk_errors(self.path), (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(
+                    f"another process is running in {self.path}. Wait for it, or stop it."
+                ) from None
+            yield
+
+    def _make_folders(self) -> None:
+        with disk_errors(self.path):
+            for part in (self.path, self.checkpoints, self.previews, self.final):
+                part.mkdir(parents=True, exist_ok=True)
 
     @property
     def previews(self) -> Path:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from sd_core.building import BuiltStage, build_stage
@@ -25,6 +26,7 @@ from sd_core.pictures import contact_sheet, enlarge, save_png, save_video
 from sd_core.prior import AbstractPrior
 from sd_core.renderer import AbstractRenderer
 from sd_core.run_folder import RunFolder
+from sd_core.tensorboard import ScalarWriter, scalar_writer
 
 SHEET_COLUMNS = 4
 
@@ -55,7 +57,7 @@ class Start:
     state: dict[str, Any] | None = None
 
 
-def find_start(experiment: Experiment, folder: RunFolder, *, previous: bool = False) -> Start:
+def find_start(folder: RunFolder, *, previous: bool = False) -> Start:
     """The newest checkpoint, or with `previous` the one before; the beginning if there is none."""
     found = list_checkpoints(folder.checkpoints)
     if previous:
@@ -68,7 +70,7 @@ def find_start(experiment: Experiment, folder: RunFolder, *, previous: bool = Fa
         found = found[:-1]
     if not found:
         return Start()
-    label, state = load_checkpoint(found[-1], experiment=experiment.fingerprint())
+    label, state = load_checkpoint(found[-1], experiment=folder.fingerprint)
     return Start(label.stage, label.steps_done, state)
 
 
@@ -83,16 +85,20 @@ def run_stages(
         built = build_stage(experiment, index, prior, renderer)
         renderer = built.renderer
         if index < start.stage:
-            _load_scene(renderer, experiment, folder, index)
+            _load_scene(renderer, folder, index)
             continue
         first = 0
         if index == start.stage and start.state is not None:
             first = start.steps_done
             _restore(built, start.state)
-        yield from _run_stage(experiment, index, built, prior, folder, first=first, stop=stop)
+        wanted = experiment.options.run.tensorboard
+        with scalar_writer(folder, wanted=wanted, first_step=first) as scalars:
+            yield from _run_stage(
+                experiment, index, built, prior, folder, scalars=scalars, first=first, stop=stop
+            )
         if stop.requested:
             return
-        label = CheckpointLabel(experiment.fingerprint(), index, built.steps)
+        label = CheckpointLabel(folder.fingerprint, index, built.steps)
         save_checkpoint(folder.scenes(index), label, {"scene": built.renderer.state_dict()})
     assert renderer is not None  # an experiment has at least one stage
     write_final_pictures(renderer, folder, experiment.options.run.turntable_frames)
@@ -105,6 +111,7 @@ def _run_stage(
     prior: AbstractPrior,
     folder: RunFolder,
     *,
+    scalars: ScalarWriter,
     first: int,
     stop: Stop,
 ) -> Iterator[Progress]:
@@ -122,14 +129,14 @@ def _run_stage(
     for report in reports:
         done = report.step.index + 1
         stopping = stop.requested  # asked once: a stop after the save below ends the next step
-        seconds = time.perf_counter() - began
-        folder.append_log(
-            {"stage": index, "step": report.step.index, "seconds": round(seconds, 3), **report.logs}
-        )
+        seconds = round(time.perf_counter() - began, 3)
+        folder.append_log({"stage": index, "step": done - 1, "seconds": seconds, **report.logs})
+        for name, value in report.logs.items():
+            scalars.add_scalar(f"stage {index}/{name}", value, done - 1)
         if options.preview_every and done % options.preview_every == 0:
             _write_preview(built.renderer, folder.previews / f"stage_{index}_step_{done:06d}.png")
         if stopping or done % options.checkpoint_every == 0 or done == built.steps:
-            label = CheckpointLabel(experiment.fingerprint(), index, done)
+            label = CheckpointLabel(folder.fingerprint, index, done)
             save_checkpoint(folder.checkpoints, label, _state(built))
         yield Progress(index, report.step.index, built.steps, report.logs)
         if stopping:
@@ -158,16 +165,14 @@ def _restore(built: BuiltStage, state: dict[str, Any]) -> None:
         ) from None
 
 
-def _load_scene(
-    renderer: AbstractRenderer, experiment: Experiment, folder: RunFolder, stage: int
-) -> None:
+def _load_scene(renderer: AbstractRenderer, folder: RunFolder, stage: int) -> None:
     found = list_checkpoints(folder.scenes(stage))
     if not found:
         raise CheckpointError(
             f"{folder.path} lacks the finished scene of stage {stage}. "
             f"Start again: score-distill run {folder.path / 'config.json'} --output NEW."
         )
-    _, state = load_checkpoint(found[-1], experiment=experiment.fingerprint())
+    _, state = load_checkpoint(found[-1], experiment=folder.fingerprint)
     _load(renderer, state["scene"], "scene")
 
 
@@ -182,17 +187,22 @@ def _load(module: nn.Module, state: dict[str, Any], what: str) -> None:
 
 
 def _write_preview(renderer: AbstractRenderer, path: Path) -> None:
-    views = renderer.preview(turntable(SHEET_COLUMNS))
+    views = renderer.preview(turntable(SHEET_COLUMNS).to(_device(renderer)))
     save_png(path, enlarge(contact_sheet(views, min(SHEET_COLUMNS, len(views))), 128))
 
 
 def write_final_pictures(renderer: AbstractRenderer, folder: RunFolder, frames: int) -> None:
     """The contact sheet and the turntable."""
-    views = renderer.preview(sheet_cameras())
+    device = _device(renderer)
+    views = renderer.preview(sheet_cameras().to(device))
     columns = min(SHEET_COLUMNS, len(views))
     if frames:
-        spin = renderer.preview(turntable(frames))
+        spin = renderer.preview(turntable(frames).to(device))
         if len(spin) > 1:  # a scene may have but one picture to show
             save_video(folder.final / "turntable.mp4", spin)
     # Last: `resume` takes a run with a contact sheet for finished.
     save_png(folder.final / "contact_sheet.png", contact_sheet(enlarge(views, 128), columns))
+
+
+def _device(renderer: AbstractRenderer) -> torch.device:
+    return next(renderer.parameters()).device

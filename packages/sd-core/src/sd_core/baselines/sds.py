@@ -23,8 +23,8 @@ class SDSOptions(ResidualOptions):
 class SDS(ResidualGuidance):
     """g = w(t)·(ε_p(x_t, y) - ε), with the very ε that made x_t.
 
-    At guidance scale 1 its expectation is w(t)·(ε_p(x_t) - E[ε | x_t]) over the noise: it moves each
-    view to a mode of the prior's density smoothed over t.
+    ε has mean 0, so in expectation g = w(t)·E[ε_p(x_t, y)]: each view goes to a mode of the prior's
+    density, smoothed over t, whatever the other views do.
     """
 
     def source(

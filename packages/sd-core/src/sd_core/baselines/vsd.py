@@ -6,11 +6,11 @@ import torch
 from torch import Generator
 
 from sd_core.cameras import CameraBatch
+from sd_core.condition import Condition
 from sd_core.config import option
 from sd_core.estimator import EstimatorOptions
 from sd_core.guidance import GuidanceContext
 from sd_core.noising import Noised
-from sd_core.condition import Condition
 from sd_core.residual import ObservedResidual, Prediction, ResidualGuidance, ResidualOptions
 from sd_core.step import Step
 

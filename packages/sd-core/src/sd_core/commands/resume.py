@@ -14,7 +14,7 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
     """A finished run is left as it is."""
     folder, table = RunFolder.open(Path(parsed.folder))
     experiment = Experiment(table, plugins)
-    start = find_start(experiment, folder, previous=parsed.previous)
+    start = find_start(folder, previous=parsed.previous)
     last = len(experiment.stages) - 1
     at_end = (start.stage, start.steps_done) == (last, experiment.options.stages[last].steps)
     if at_end and (folder.final / "contact_sheet.png").is_file():

@@ -38,9 +38,12 @@ def experiment_schema(plugins: Plugins) -> dict[str, Any]:
 
 
 def _plugin_schema(entry: Entry, shared: dict[str, Any]) -> dict[str, Any]:
-    """A plugin's own options plus its name. Definitions that plugins share are hoisted."""
-    schema: dict[str, Any] = options_of(entry).model_json_schema()
-    shared.update(schema.pop("$defs", {}))
+    """A plugin's own options plus its name; nested tables go to `shared`, under its name."""
+    own = f"{entry.kind}.{entry.name}."
+    schema: dict[str, Any] = options_of(entry).model_json_schema(
+        ref_template="#/$defs/" + own + "{model}"
+    )
+    shared.update({own + name: table for name, table in schema.pop("$defs", {}).items()})
     schema["title"] = f"{entry.kind} {entry.name}"
     schema["properties"] = {"name": {"const": entry.name}, **schema.get("properties", {})}
     schema["required"] = ["name", *schema.get("required", [])]

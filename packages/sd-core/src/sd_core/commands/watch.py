@@ -34,7 +34,7 @@ def watch(
 ) -> int:
     """Run, show progress, and say at the end where everything is."""
     stop = Stop()
-    with stop_at_ctrl_c(stop):
+    with stop_at_ctrl_c(stop), folder.locked():
         steps = run_stages(experiment, prior, folder, start=start, stop=stop)
         if quiet or not sys.stdout.isatty():
             _show_lines(steps)

@@ -6,9 +6,9 @@ import torch
 from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
-from sd_core.estimator import AbstractNoiseEstimator
-from sd_core.noising import NoiseSchedule, Noised
 from sd_core.condition import Condition
+from sd_core.estimator import AbstractNoiseEstimator
+from sd_core.noising import Noised, NoiseSchedule
 from sd_core.priors.bank import bank_noise
 from sd_core.shapes import Latents
 from sd_core.step import Step

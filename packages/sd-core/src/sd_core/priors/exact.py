@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
+from sd_core.condition import Condition
 from sd_core.errors import ConfigError, nearest
 from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions
 from sd_core.noising import NoiseSchedule
-from sd_core.condition import Condition
 from sd_core.prior import AbstractPrior
 from sd_core.priors.empirical_estimator import EmpiricalEstimator
 from sd_core.shapes import Images, Latents

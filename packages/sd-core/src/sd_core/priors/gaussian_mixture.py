@@ -8,10 +8,10 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
+from sd_core.condition import Condition
 from sd_core.config import Options, option
 from sd_core.errors import ConfigError
 from sd_core.noising import NoiseSchedule
-from sd_core.condition import Condition
 from sd_core.prior import PriorContext
 from sd_core.priors.exact import ExactPrior
 from sd_core.shapes import Latents, PerSample, Timesteps

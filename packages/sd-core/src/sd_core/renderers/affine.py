@@ -11,7 +11,7 @@ from sd_core.camera_sampling import CameraOptions
 from sd_core.cameras import CameraBatch, orbit_cameras
 from sd_core.config import Options, option
 from sd_core.errors import ConfigError
-from sd_core.renderer import AbstractRenderer, Rendering, RendererContext
+from sd_core.renderer import AbstractRenderer, RendererContext, Rendering
 from sd_core.shapes import Images
 
 PREVIEW_POINTS = 1024
@@ -63,7 +63,7 @@ class Affine(AbstractRenderer):
     def preview(self, cameras: CameraBatch) -> Images:
         """One scatter picture of the fitted Gaussian, whatever the cameras."""
         with torch.no_grad():
-            points = self(_even_sphere(PREVIEW_POINTS)).images.flatten(1)
+            points = self(_even_sphere(PREVIEW_POINTS)).images.flatten(1).cpu()
         scale = (PREVIEW_PIXELS - 1) / 2
         pixels = ((points / self.config.view_extent + 1) * scale).round().long()
         inside = ((pixels >= 0) & (pixels < PREVIEW_PIXELS)).all(dim=1)

@@ -1,6 +1,5 @@
 """What all contracts share."""
 
-from abc import ABC
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ STEP = Step(3, 20)
 _HERE = __name__.rpartition(".")[0] + "."
 
 
-class Contract(ABC):
+class Contract:
     """What all contracts share: they say when a promise was quietly taken out."""
 
     def test_the_contract_is_whole(self) -> None:
