@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import isfinite
+from statistics import fmean
 
 import torch
 from torch import Generator, Tensor
@@ -48,15 +50,16 @@ def distill(
 
         clean = latents.detach()
         guided = guidance.gradient(clean, cameras, step=step, generator=generator)
-        _check_finite(guidance, guided, clean, step)
+        norms = guided.gradient.flatten(1).norm(dim=1, dtype=torch.float32).tolist()
+        if not all(map(isfinite, norms)):
+            _refuse_non_finite(guidance, guided, clean, step)
 
         optimiser.zero_grad(set_to_none=True)
         backward(latents, guided.gradient, renderer.regularisation(rendering))
         optimiser.step()
 
         learned = guidance.update_estimator(clean, cameras, guided, step=step, generator=generator)
-        norm = guided.gradient.flatten(1).norm(dim=1).mean()
-        logs = {"gradient_norm": float(norm), "t": float(guided.t.float().mean())}
+        logs = {"gradient_norm": fmean(norms), "t": fmean(guided.t.tolist())}
         yield StepReport(step, {**logs, **guided.logs, **learned}, rendering)
 
 
@@ -70,9 +73,11 @@ def backward(latents: Latents, gradient: Latents, regularisation: Tensor | None)
     torch.autograd.backward(roots, gradients)
 
 
-def _check_finite(guidance: AbstractGuidance, guided: Guided, clean: Latents, step: Step) -> None:
+def _refuse_non_finite(
+    guidance: AbstractGuidance, guided: Guided, clean: Latents, step: Step
+) -> None:
     finite = guided.gradient.isfinite().flatten(1).all(dim=1)
-    if finite.all():
+    if finite.all():  # then it was the norm alone that overflowed
         return
     if not clean.isfinite().all():  # then the method is not to blame
         raise NonFiniteGradientError(
