@@ -6,6 +6,7 @@ and takes every version from constraints.txt.
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def demo(session: nox.Session) -> None:
     """Run the first example, examples/two_gaussians.py, and say where its pictures are."""
     install(session, "-e", "packages/sd-core", *DOCUMENTED)
     began = time()
-    session.run("python", "examples/two_gaussians.py", *session.posargs)
+    session.run("python", "examples/two_gaussians.py", *session.posargs, env=QUIET)
     for path in sorted(path for folder in ("runs", "examples") for path in Path(folder).rglob("*")):
         if path.suffix in PICTURES and path.stat().st_mtime >= began:
             print(f"picture: {path}")
@@ -113,11 +114,12 @@ def new_plugin(session: nox.Session) -> None:
     except ValueError:
         session.error("usage: nox -s new_plugin -- KIND NAME [FOLDER], KIND: " + ", ".join(KINDS))
     try:
-        written = write_plugin(kind, name, Path(session.invoked_from, folder))
+        started_in = Path(session.invoked_from)
+        written = write_plugin(kind, name, started_in / folder)
     except ValueError as error:
         session.error(str(error).removesuffix("."))  # nox adds one
     print(f"wrote {written}")
-    print(f'try it: pip install -e "{written}[testing]" && pytest {written}')
+    print(f"try it: {trial(written, started_in)}")
 
 
 @nox.session(requires=["wheels"])
@@ -232,6 +234,21 @@ def write_plugin(kind: str, name: str, into: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(renamed(source.read_text("utf-8"), name), "utf-8")
     return folder
+
+
+def trial(plugin: Path, started_in: Path) -> str:
+    """The command that tests a plugin.
+
+    sd-core comes from here by its path: no index has it, and an index may have a stranger's package
+    of that name.
+    """
+    core, folder = (
+        os.path.relpath(path, started_in) for path in (ROOT / "packages/sd-core", plugin)
+    )
+    if plugin.resolve().parent == ROOT / "packages":
+        return f"nox -s tests -- {shlex.quote(folder)}"
+    core, folder = shlex.quote(f"{core}[testing]"), shlex.quote(folder)
+    return f"pip install -e {core} -e {folder} && pytest {folder}"
 
 
 def renamed(text: str, name: str) -> str:

@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parsed = parser.parse_args()
     parsed.output.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)  # two threads that share a busy machine are slower than one
 
     figure, panels = plt.subplots(1, 1 + len(METHODS), figsize=(4 * (1 + len(METHODS)), 4.2))
     results = {name: fit(guidance, parsed.steps) for name, guidance in METHODS.items()}

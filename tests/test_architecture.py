@@ -20,15 +20,23 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE = "sd-core"
 MOST_LINES = 400
+MOST_LINES_OF_A_FUNCTION = 45
 # What a module with hooks may import where it is imported: these load neither torch nor pydantic.
 LIGHT = {"sd_core", "sd_core.entries", "sd_core.errors", "sd_core.hookspecs"}
-# Where something from an extra may be imported at the top of a file. Elsewhere: in a function.
-OF_EXTRA = {"testing": "testing"}
+# Where what an extra installs may be imported at the top of a file. Elsewhere: in a function.
+OF_EXTRA = {"testing": "testing", "diffusers": "testing/tiny_pipelines.py"}
+# What another brings along in the one version that it works with, so that asking for both is wrong.
+COMES_WITH = {"tokenizers": {"transformers"}}
+# What is of no use elsewhere may not be imported there, not even in a function.
+NOWHERE_ELSE = {"testing"}
 
 
 @dataclass(frozen=True)
 class Import:
-    """`import module` or `from module import ...` in a file; lazy where a function holds it."""
+    """`import module`, `from module import ...` or `import_module("module")` in a file.
+
+    Lazy where a function holds it.
+    """
 
     module: str
     lazy: bool
@@ -87,6 +95,19 @@ def imports_of(path: Path) -> Iterator[Import]:
                 yield Import(alias.name, lazy, path, node.lineno)
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield Import(str(node.module), lazy, path, node.lineno)
+        elif isinstance(node, ast.Call) and (module := _by_name(node)):
+            yield Import(module, lazy, path, node.lineno)
+
+
+def _by_name(call: ast.Call) -> str | None:
+    """The module of `import_module("module")`, where it stands there in clear."""
+    called = (
+        call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    )
+    match call.args:
+        case [ast.Constant(str(module))] if called == "import_module":
+            return module
+    return None
 
 
 def module_of(distribution: str) -> str:
@@ -103,7 +124,7 @@ def distributions(requirements: list[str]) -> set[str]:
 
 def providers(module: str) -> set[str]:
     """The distributions that a module may come from: PIL comes from pillow."""
-    return set(map(normalised, INSTALLED.get(module, [module])))
+    return set(map(normalised, INSTALLED.get(module, [module]))) | COMES_WITH.get(module, set())
 
 
 INSTALLED = packages_distributions()
@@ -141,7 +162,8 @@ def undeclared(package: Package) -> list[str]:
 
 def _in_its_place(package: Package, found: Import, extra: str) -> bool:
     place = OF_EXTRA.get(extra)
-    return found.lazy if place is None else found.file.is_relative_to(package.source / place)
+    at_home = place is not None and found.file.is_relative_to(package.source / place)
+    return at_home or (found.lazy and extra not in NOWHERE_ELSE)
 
 
 def heavy_fronts(package: Package) -> list[str]:
@@ -167,12 +189,24 @@ def _too_long(folder: Path) -> Iterator[str]:
             yield f"{path} has {lines} lines, more than {MOST_LINES}: split it"
 
 
+def long_functions(package: Package) -> list[str]:
+    """No function is longer than 45 lines."""
+    return [
+        f"{path}:{node.lineno} {node.name} has {lines} lines, more than "
+        f"{MOST_LINES_OF_A_FUNCTION}: split it"
+        for path in sorted(package.source.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (lines := (node.end_lineno or 0) - node.lineno + 1) > MOST_LINES_OF_A_FUNCTION
+    ]
+
+
 def untyped(package: Package) -> list[str]:
     """A package says that it is typed."""
     return [] if (package.source / "py.typed").is_file() else [f"{package.source} has no py.typed"]
 
 
-RULES = [wrong_arrows, undeclared, heavy_fronts, long_files, untyped]
+RULES = [wrong_arrows, undeclared, heavy_fronts, long_files, long_functions, untyped]
 
 
 # the repository keeps them
@@ -207,6 +241,7 @@ def fake(tmp_path: Path) -> Callable[..., Package]:
         (folder / "pyproject.toml").write_text(
             f'[project]\nname = "{name}"\ndependencies = ["sd-core>=0.1", "torch"]\n'
             '[project.optional-dependencies]\nboard = ["tensorboard"]\ntesting = ["pytest>=8"]\n'
+            'diffusers = ["diffusers>=0.40", "huggingface-hub>=1"]\n'
         )
         path.write_text(code)
         (folder / "src" / module_of(name) / "py.typed").touch()
@@ -220,6 +255,8 @@ def fake(tmp_path: Path) -> Callable[..., Package]:
     [
         "import sd_core.noising\nimport math\nfrom torch import nn\nfrom . import other",
         "def log():\n    import tensorboard",
+        "def load():\n    hub = import_module('huggingface_hub.errors')\n    import diffusers",
+        "import importlib\ndef some(name):\n    importlib.import_module(name)",
     ],
 )
 def test_a_sound_package_has_no_complaints(fake, code):
@@ -243,6 +280,10 @@ def test_an_arrow_to_a_plugin_is_found(fake, name, code):
         "if TYPE_CHECKING:\n    from PIL import Image",
         "import tensorboard",  # of an extra, at the top
         "def f():\n    import pytest",  # of the extra testing, elsewhere
+        "import_module('numpy')",
+        "def f():\n    importlib.import_module('numpy.linalg')",
+        "import diffusers",
+        "hub = import_module('huggingface_hub')",
     ],
 )
 def test_an_undeclared_import_is_found(fake, code):
@@ -254,6 +295,21 @@ def test_the_extra_testing_may_be_imported_under_testing_alone(fake):
     assert undeclared(fake("import pytest", "testing/contracts.py")) == []
 
 
+@pytest.mark.parametrize("code", ["import diffusers", "import_module('huggingface_hub')"])
+@pytest.mark.parametrize(
+    ("file", "complaints"),
+    [
+        ("testing/tiny_pipelines.py", 0),
+        ("testing/contracts.py", 1),
+        ("priors/stable_diffusion.py", 1),
+    ],
+)
+def test_the_extra_diffusers_is_at_the_top_of_the_tiny_pipelines_alone(
+    fake, code, file, complaints
+):
+    assert len(undeclared(fake(code, file))) == complaints
+
+
 @pytest.mark.parametrize("module", ["torch", "pydantic", "sd_core.guidance"])
 def test_a_heavy_front_is_found(fake, module):
     (complaint,) = heavy_fronts(fake(f"from {module} import x", "__init__.py"))
@@ -263,6 +319,16 @@ def test_a_heavy_front_is_found(fake, module):
 def test_a_long_file_is_found(fake):
     (complaint,) = long_files(fake("x = 1\n" * (MOST_LINES + 1)))
     assert "401 lines" in complaint
+
+
+@pytest.mark.parametrize("start", ["def f():", "async def f():", "class A:\n  def f(self):"])
+def test_a_long_function_is_found(fake, start):
+    package = fake(start + "\n    x = 1" * MOST_LINES_OF_A_FUNCTION)
+    (complaint,) = long_functions(package)
+    assert complaint.endswith(" f has 46 lines, more than 45: split it")
+    path = package.source / "fake.py"
+    path.write_text(start + "\n    x = 1" * (MOST_LINES_OF_A_FUNCTION - 1))
+    assert long_functions(package) == []
 
 
 def test_a_package_without_types_is_found(fake):

@@ -1,7 +1,9 @@
 """What `nox -s new_plugin` writes and refuses; the session `template` builds and tests it."""
 
+import shlex
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import noxfile
 import pytest
@@ -49,6 +51,58 @@ def test_a_name_that_is_not_kebab_case_is_refused(tmp_path: Path, name: str):
 def test_an_unknown_kind_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"^no template for the kind 'guide'\. There is: guidance"):
         noxfile.write_plugin("guide", "mine", tmp_path)
+
+
+PACKAGES = noxfile.ROOT / "packages"
+
+
+def test_a_plugin_of_this_repository_is_tried_by_nox():
+    command = noxfile.trial(PACKAGES / "sd-guidance-bears", noxfile.ROOT)
+    assert command == "nox -s tests -- packages/sd-guidance-bears"
+
+
+@pytest.mark.parametrize(
+    ("folder", "started_in", "command"),
+    [
+        (
+            noxfile.ROOT.parent / "sd-guidance-bears",
+            noxfile.ROOT,
+            "pip install -e 'packages/sd-core[testing]' -e ../sd-guidance-bears "
+            "&& pytest ../sd-guidance-bears",
+        ),
+        (
+            noxfile.ROOT / "docs" / "my bears",
+            noxfile.ROOT / "docs",
+            "pip install -e '../packages/sd-core[testing]' -e 'my bears' && pytest 'my bears'",
+        ),
+    ],
+)
+def test_a_plugin_elsewhere_is_tried_with_the_core_from_here(folder, started_in, command):
+    assert noxfile.trial(folder, started_in) == command
+
+
+def test_new_plugin_prints_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    session = SimpleNamespace(posargs=["guidance", "bears", "there"], invoked_from=str(tmp_path))
+    noxfile.new_plugin.func(session)
+    told = capsys.readouterr().out.splitlines()
+    written = tmp_path / "there" / "sd-guidance-bears"
+    assert told == [f"wrote {written}", f"try it: {noxfile.trial(written, tmp_path)}"]
+    words = shlex.split(told[1])
+    assert (tmp_path / words[5].removesuffix("[testing]") / "pyproject.toml").is_file()
+    assert words[6:] == ["-e", "there/sd-guidance-bears", "&&", "pytest", "there/sd-guidance-bears"]
+
+
+def test_the_demo_runs_with_one_thread():
+    runs = []
+    session = SimpleNamespace(
+        posargs=[],
+        install=lambda *what, env: None,
+        run=lambda *command, env=None: runs.append((command, env)),
+    )
+    noxfile.demo.func(session)
+    (((_, script), env),) = runs
+    assert script == "examples/two_gaussians.py"
+    assert env["OMP_NUM_THREADS"] == "1"
 
 
 def test_pips_find_links_are_told_to_uv_with_commas(monkeypatch: pytest.MonkeyPatch):

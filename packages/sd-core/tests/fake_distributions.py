@@ -1,10 +1,14 @@
 """Installed distributions without pip: what importlib.metadata reads, written by hand."""
 
 import importlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from textwrap import dedent, indent
+
+import pytest
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,26 @@ class Site:
         self.describe(distribution, version, points={point or module: module}, requires=requires)
         (self.folder / f"{module}.py").write_text(dedent(code))
         importlib.invalidate_caches()
+
+
+def empty_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A place to install into: make it a fixture. It holds sd-core 0.1.0, and only what is in it
+    is installed.
+    """
+    before, everything = set(sys.modules), metadata.distributions
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("SD_CORE_BLOCK", raising=False)
+    monkeypatch.setattr(
+        metadata,
+        "distributions",
+        lambda: (d for d in everything() if str(d.locate_file("")).startswith(str(tmp_path))),
+    )
+    site = Site(tmp_path)
+    site.describe("sd-core", "0.1.0")
+    yield site
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def hook(body: str, *, name: str = "sd_guidance_methods", arguments: str = "") -> str:

@@ -9,6 +9,7 @@ from torch import Generator
 from sd_core.baselines.mix import Mix, MixOptions
 from sd_core.baselines.sds import SDS, SDSOptions
 from sd_core.baselines.vsd import VSD, VSDOptions
+from sd_core.config import parse_options
 from sd_core.errors import ConfigError
 from sd_core.estimator import AbstractNoiseEstimator
 from sd_core.guidance import AbstractGuidance, GuidanceContext, Guided
@@ -182,13 +183,70 @@ def test_a_method_named_twice_is_built_once(prior):
     assert set(mix.methods) == {"sds", "own"}
 
 
-def test_mix_refuses_options_for_a_method_that_takes_no_part(prior):
+def test_mix_refuses_options_for_a_method_that_takes_no_part():
     with pytest.raises(ConfigError) as caught:
-        Mix(MixOptions(options={"vsd": {"scale": 1.0}}), context(prior))
+        parse_options(MixOptions, {"options": {"vsd": {"scale": 1.0}}}, where="stages.0.guidance")
     assert str(caught.value) == (
-        "guidance 'mix' has options for 'vsd', but no part comes from it. "
-        "Name it as noising, target or source, or remove guidance.options.vsd."
+        "stages.0.guidance: there are options for 'vsd', but no part comes from it. "
+        "Name it as noising, target or source, or remove options.vsd."
     )
+
+
+def test_mix_refuses_the_times_of_a_method_that_does_not_noise():
+    times = {"timesteps": {"low": 0.1}}
+    with pytest.raises(ConfigError) as caught:
+        told = {"target": "vsd", "options": {"vsd": times}}
+        parse_options(MixOptions, told, where="stages.0.guidance")
+    assert str(caught.value) == (
+        "stages.0.guidance: options.vsd.timesteps is {'low': 0.1}, but t comes from the noising, "
+        "'sds'. Remove it, or set options.sds.timesteps."
+    )
+    MixOptions(target="vsd", options={"sds": times})
+
+
+def test_mix_refuses_a_weight_that_is_not_its_own():
+    with pytest.raises(ConfigError) as caught:
+        told = {"options": {"sds": {"weight": "uniform"}}}
+        parse_options(MixOptions, told, where="stages.0.guidance")
+    assert str(caught.value) == (
+        "stages.0.guidance: options.sds.weight is 'uniform', but a mix weighs with its own weight. "
+        "Remove it, or set that one."
+    )
+
+
+class OwnGradient(SDS):
+    """More than its parts."""
+
+    def gradient(self, latents, cameras, *, step, generator):
+        return super().gradient(latents, cameras, step=step, generator=generator)
+
+
+class OwnUpdate(SDS):
+    """More than its parts."""
+
+    def update_estimator(self, latents, cameras, guided, *, step, generator):
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("own", "lost"), [(OwnGradient, "gradient"), (OwnUpdate, "update_estimator")]
+)
+@pytest.mark.parametrize("part", ["noising", "target", "source"])
+def test_mix_refuses_parts_of_a_method_that_is_more_than_its_parts(prior, own, lost, part):
+    extra = {"own": lambda here: own(SDSOptions(), here)}
+    with pytest.raises(ConfigError) as caught:
+        Mix(MixOptions(**{part: "own"}), context(prior, extra))
+    assert str(caught.value) == (
+        f"guidance 'mix' cannot take its {part} from 'own': that method has a {lost} of its own, "
+        "which its parts do not tell. Use it as a whole: --guidance own."
+    )
+
+
+def test_mix_of_sds_target_and_vsd_source_differs_from_vsd_by_the_scale_alone(prior):
+    x0 = latents_like(prior, 4)
+    mix = gradient(Mix(MixOptions(target="sds", source="vsd"), context(prior)), x0)
+    assert not torch.equal(mix, gradient(VSD(VSDOptions(), context(prior)), x0))
+    assert torch.equal(mix, gradient(VSD(VSDOptions(scale=100.0), context(prior)), x0))
 
 
 class Whole(AbstractGuidance):

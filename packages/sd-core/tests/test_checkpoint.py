@@ -321,9 +321,37 @@ def test_a_missing_file_is_named(saved, name):
 
 def test_a_checkpoint_of_another_experiment_is_refused(saved):
     assert refusal(saved, experiment="another") == (
-        f"checkpoint {saved} belongs to another experiment (an-experiment, not another). "
-        "Resume the run folder that it came from."
+        f"checkpoint {saved} belongs to another experiment (an-experiment, not another). If "
+        "config.json was edited by hand, undo that, or run the edited file into a new folder; else "
+        "resume the run folder that the checkpoint came from."
     )
+
+
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
+def test_another_remedy_may_be_given_where_previous_does_not_help(saved, name):
+    (saved / name).write_bytes(b"x")
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(saved, experiment="an-experiment", if_damaged="Weep.")
+    assert str(caught.value).startswith(f"checkpoint {saved} is damaged: ")
+    assert str(caught.value).endswith(". Weep.") or str(caught.value).endswith("). Weep.")
+    assert "--previous" not in str(caught.value)
+
+
+@pytest.mark.parametrize("clear", ["later", "old"])
+def test_a_checkpoint_that_cannot_be_removed_is_named(tmp_path, monkeypatch, clear):
+    for steps_done in (1, 2):
+        save(tmp_path, label(steps_done), {})
+
+    def refuse(path, target):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    rename, victim = Path.rename, tmp_path / f"stage_0_step_00000{2 if clear == 'later' else 1}"
+    monkeypatch.setattr(
+        Path, "rename", lambda path, to: (refuse if path == victim else rename)(path, to)
+    )
+    with pytest.raises(RunFolderError) as caught:
+        drop_later(tmp_path, 0, 1) if clear == "later" else save(tmp_path, label(3), {})
+    assert str(caught.value) == f"could not write {victim}: Permission denied."
 
 
 def test_a_newer_schema_asks_for_an_update(saved):

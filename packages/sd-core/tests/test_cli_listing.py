@@ -26,10 +26,11 @@ def test_plugins_lists_everything_with_its_source(cli):
         ["guidance", "sds"],
         ["guidance", "sick"],
         ["guidance", "vsd"],
-        ["renderer", "affine"],
-        ["renderer", "tiles"],
         ["prior", "gaussian-mixture"],
         ["prior", "image-bank"],
+        ["prior", "stable-diffusion"],
+        ["renderer", "affine"],
+        ["renderer", "tiles"],
     ]
     assert lines[1].endswith("(fake_plugin)")
 
@@ -98,7 +99,10 @@ def test_describe_shows_symbol_default_bounds_and_choices(cli):
             "describe guidance needs a name, one of: mix, no-method, no-options, sds, sick, vsd.",
         ),
         (("metric",), "describe metric needs a name, one of: none installed."),
-        (("prior", "image"), "no prior named 'image'. Installed: gaussian-mixture, image-bank. "),
+        (
+            ("prior", "image"),
+            "no prior named 'image'. Installed: gaussian-mixture, image-bank, stable-diffusion. ",
+        ),
         (
             ("camras",),
             "nothing called 'camras' to describe. Known: guidance, metric, prior, renderer, "

@@ -36,7 +36,8 @@ RUN = ("run", "--prompt", "two gaussians", *QUICK)
         ),
         (
             ("--prior", "image-bnk"),
-            "no prior named 'image-bnk'. Installed: gaussian-mixture, image-bank. "
+            "no prior named 'image-bnk'. Installed: gaussian-mixture, image-bank, "
+            "stable-diffusion. "
             "Did you mean 'image-bank'?",
         ),
         (
@@ -51,8 +52,14 @@ RUN = ("run", "--prompt", "two gaussians", *QUICK)
         ),
         (
             ("--set", "sed=1"),
-            "unknown key 'sed' in the experiment. Known keys: prior, prompt, run, seed, stages. "
-            "Did you mean 'seed'?",
+            "--set sed=1: unknown key 'sed'. Known keys: cameras, guidance, optimiser, prior, "
+            "prompt, renderer, run, seed, stages, steps. Did you mean 'seed'?",
+        ),
+        (
+            ("--set", "optimizer.learning_rate=3"),
+            "--set optimizer.learning_rate=3: unknown key 'optimizer'. Known keys: cameras, "
+            "guidance, optimiser, prior, prompt, renderer, run, seed, stages, steps. "
+            "Did you mean 'optimiser'?",
         ),
         (
             ("--set", "steps=many"),
@@ -76,7 +83,12 @@ RUN = ("run", "--prompt", "two gaussians", *QUICK)
             ("--set", "guidance.timesteps.low=0.99"),
             "stages.0.guidance.timesteps: low = 0.99 must lie below high = 0.98.",
         ),
-        (("--set", "guidance=vsd"), "stages.0.guidance is 'vsd', but it should be a table."),
+        (("--set", "guidance=5"), "stages.0.guidance is 5, but it should be a table."),
+        (("--set", "guidance=vdd"), "no guidance named 'vdd'. Installed: "),
+        (
+            ("--guidance", "mix", "--set", "guidance.options.sds.scale=-1"),
+            "stages.0.guidance.options.sds.scale is -1, but it should be greater than or equal to ",
+        ),
         (("--set", "stages.0=5"), "stages.0 is 5, but it should be a table."),
         (("--set", "stages=[]"), "stages is [], but it should have at least 1 item "),
         (("--set", "run.device="), "run.device is '', but it should have at least 1 character."),
@@ -106,8 +118,8 @@ RUN = ("run", "--prompt", "two gaussians", *QUICK)
             "prior.folder is missing. Add it: it has no default.",
         ),
         (
-            ("--prior", "image-bank", "--set", "prior.folder=nowhere"),
-            "prior.folder is 'nowhere', but it has no captions.json. ",
+            ("--prior", "image-bank", "--set", "prior.folder=/nowhere"),
+            "prior.folder is '/nowhere', but it has no captions.json. ",
         ),
         (
             ("--set", "prior.components=[{mean=[0,0],covariance=[[1,0],[0,1]],prompts=['bear']}]"),
@@ -128,7 +140,11 @@ def test_a_mistake_on_the_command_line_is_one_line(refused, arguments, message):
         ("prompt = 5\n", "prompt is 5, but it should be a table."),
         (
             'prompt = "x"\nprior = "image-bank"\n',
-            "prior is 'image-bank', but it should be a table.",
+            "prior.folder is missing. Add it: it has no default.",
+        ),
+        (
+            'prompt = "x"\nprior = 5\n',
+            "prior is 5, but it should be a table.",
         ),
         (
             'prompt = "x"\n[[stage]]\n',
@@ -180,8 +196,9 @@ def test_an_unknown_command_or_flag_exits_with_2(capsys, arguments):
 def test_a_gradient_that_is_not_finite_names_method_step_and_time(refused):
     sick = ("--guidance", "sick", "--set", "guidance.at_step=3")
     assert refused(*RUN, *sick, "--set", "run.checkpoint_every=1", "--output", "a") == (
-        "guidance 'sick' gave a non-finite gradient at step 3 (t = 501, 2 of 4 samples). "
-        "Try a smaller learning rate or guidance scale, or run the prior in float32."
+        "stage 0: guidance 'sick' gave a non-finite gradient at step 3 (t = 501, 2 of 4 samples). "
+        "Try a smaller learning rate or guidance scale, or run the prior in float32. For example: "
+        "score-distill run a/config.json --set stages.0.optimiser.learning_rate=0.005 --output NEW."
     )
     assert os.listdir("a/final") == []
     assert sorted(os.listdir("a/checkpoints")) == ["stage_0_step_000002", "stage_0_step_000003"]

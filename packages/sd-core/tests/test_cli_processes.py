@@ -1,5 +1,6 @@
-"""Real processes: killed, interrupted, cut off; and what they import."""
+"""Processes: killed, interrupted, cut off, resumed; what they import, and what they show."""
 
+import io
 import json
 import os
 import random
@@ -7,13 +8,17 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
 
 from sd_core.checkpoint import list_checkpoints, load_checkpoint
 from sd_core.cli import main
-from sd_core.run_folder import fingerprint
+from sd_core.commands import watch
+from sd_core.renderers.affine import Affine
+from sd_core.run_folder import RunFolder, fingerprint
 from small_runs import experiment_file, log_lines, newest_state, same
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -120,13 +125,14 @@ def test_listing_plugins_loads_neither_torch_nor_pydantic():
 
 
 @pytest.mark.parametrize("unbuffered", [False, True])
-def test_a_reader_that_has_had_enough_is_no_noise(unbuffered):
+@pytest.mark.parametrize("command", [("plugins",), (*RUN, "--output", "a")], ids=["plugins", "run"])
+def test_a_reader_that_has_had_enough_is_no_noise(unbuffered, command):
     flags = ["-u"] if unbuffered else []
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, *flags, "-c", SCRIPT, "plugins"],
+        [sys.executable, *flags, "-c", SCRIPT, *command],
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
@@ -136,4 +142,123 @@ def test_a_reader_that_has_had_enough_is_no_noise(unbuffered):
     assert (done.returncode, done.stderr) == (1, "")
 
 
-# plugins, describe, schema
+def test_an_error_of_the_system_in_a_plugin_stays_a_traceback(monkeypatch):
+    """It is the plugin's bug, and no trouble with the run folder."""
+
+    def forward(self, cameras):
+        raise FileNotFoundError(2, "No such file or directory", "weights.pt")
+
+    monkeypatch.setattr(Affine, "forward", forward)
+    with pytest.raises(FileNotFoundError, match=r"weights\.pt"):
+        main([*RUN, "--output", "a"])
+
+
+def test_a_run_that_another_process_goes_on_with_is_left_to_it(cli, refused):
+    cli(*RUN, "--output", "a")
+    with RunFolder.open(Path("a"))[0].locked():
+        assert refused("resume", "a", "--previous") == (
+            "another process is running in a. Wait for it, or stop it."
+        )
+
+
+# what a resumed run tells
+
+
+def made_by():
+    return json.loads(Path("a/made_by.json").read_text())
+
+
+def test_each_resume_is_recorded(cli):
+    cli(*RUN, "--set", "run.checkpoint_every=2", "--output", "a")
+    before = made_by()
+    assert "not as before" not in cli("resume", "a", "--previous")
+    cli("resume", "a")  # finished by now: nothing is done
+    cli("resume", "a", "--previous")
+    now = made_by()
+    first, second = now.pop("resumed")
+    assert now == before
+    assert first["from"] == second["from"] == {"stage": 0, "steps_done": 4}
+    assert set(first) == {"resumed", "from", "versions", "plugins", "machine"}
+    for key in ("versions", "plugins", "machine"):
+        assert first[key] == before[key]
+    assert before["started"] <= first["resumed"] <= second["resumed"]
+
+
+def test_what_changed_since_is_told_once(cli):
+    cli(*RUN, "--set", "run.checkpoint_every=2", "--output", "a")
+    told = made_by()
+    told["versions"] |= {"torch": "1.0", "numpy": "0.1", "python": "2.7"}
+    told["plugins"]["guidance sds"] = "my-methods 9"
+    Path("a/made_by.json").write_text(json.dumps(told))
+    core = told["plugins"]["renderer affine"]
+    assert cli("resume", "a", "--previous").splitlines()[0] == (
+        f"not as before: torch 1.0 -> torch {torch.__version__}, my-methods 9 -> {core}; "
+        "the results may differ"
+    )
+    assert "not as before" not in cli("resume", "a", "--previous")
+
+
+def test_another_sd_core_is_told_but_once_for_all_that_it_offers(cli):
+    cli(*RUN, "--set", "run.checkpoint_every=2", "--output", "a")
+    told = made_by()
+    core = f"sd-core {told['versions']['sd-core']}"
+    told["versions"]["sd-core"] = "0.0"
+    told["plugins"] = {key: "sd-core 0.0" for key in told["plugins"]}
+    Path("a/made_by.json").write_text(json.dumps(told))
+    line = cli("resume", "a", "--previous").splitlines()[0]
+    assert line == f"not as before: sd-core 0.0 -> {core}; the results may differ"
+
+
+def test_a_run_without_a_usable_made_by(cli, refused):
+    cli(*RUN, "--set", "run.checkpoint_every=2", "--output", "a")
+    path = Path("a/made_by.json")
+    path.write_text("{")
+    assert refused("resume", "a", "--previous").startswith(f"{path} cannot be read (")
+    path.unlink()
+    cli("resume", "a", "--previous")
+    assert list(made_by()) == ["resumed"]
+
+
+# what is shown meanwhile
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main([*RUN, "--output", "a"]) == 0
+    assert "6/6" in terminal.getvalue()
+    assert "done; the pictures are in a/final" in terminal.getvalue()
+
+
+def test_quiet_prints_plain_lines_with_the_first_and_the_last_step(cli):
+    first, *_, last, done = cli(*RUN, "--quiet", "--output", "a").splitlines()
+    assert first.startswith("stage 0 step 1/6 ? steps/s ? s left |g| ")
+    assert last.startswith("stage 0 step 6/6 ") and " 0 s left |g| " in last
+    assert done == "done; the pictures are in a/final"
+
+
+def test_no_speed_is_told_before_two_steps_of_the_stage_are_done(cli, monkeypatch):
+    monkeypatch.setattr(watch, "QUIET_SECONDS", 0.0)
+    stages = "[[stages]]\nsteps = 3\n[[stages]]\nsteps = 2\n"
+    cli_lines = cli("run", experiment_file(f'prompt = "x"\n{stages}'), "--quiet", "--output", "a")
+    known = ["? steps/s ? s left" not in line for line in cli_lines.splitlines()[:-1]]
+    assert known == [False, True, True, False, True]
+
+
+def test_a_bar_tells_no_speed_before_two_steps_are_done(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main([*RUN, "--set", "steps=1", "--output", "a"]) == 0
+    assert " ? steps/s " in terminal.getvalue().rpartition("\r")[2]  # the bar's last state
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr() == (f"score-distill {version('sd-core')}\n", "")

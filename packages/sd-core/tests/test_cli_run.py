@@ -1,9 +1,7 @@
 """`run` and `resume`, as a user calls them."""
 
-import io
 import json
 import os
-import sys
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -12,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sd_core.cli import main
 from sd_core.run_folder import fingerprint
 from small_runs import experiment_file, log_lines, newest_state, same, scene
 
@@ -59,6 +56,39 @@ def test_made_by_says_what_made_it(cli):
     assert made_by["versions"]["torch"] == torch.__version__
     assert made_by["machine"]["threads"] == 1
     assert torch.cuda.is_available() or made_by["machine"]["device"] == "cpu"
+
+
+def test_made_by_and_config_tell_what_a_mix_is_made_of(cli):
+    cli(*RUN, "--guidance", "mix", "--set", "guidance.source=vsd", "--output", "a")
+    made_by = json.loads(Path("a/made_by.json").read_text())
+    told = json.loads(Path("a/config.json").read_text())["experiment"]
+    assert list(made_by["plugins"]) == [
+        "prior gaussian-mixture",
+        "guidance mix",
+        "guidance sds",
+        "guidance vsd",
+        "renderer affine",
+    ]
+    assert made_by["fingerprint"] == fingerprint(told)
+    assert told["stages"][0]["guidance"]["options"]["vsd"]["estimator"]["camera_dropout"] == 0.1
+
+
+def test_the_config_of_a_mix_repeats_it_to_the_bit(cli):
+    mix = ("--guidance", "mix", "--set", "guidance.source=vsd")
+    cli(*RUN, *mix, "--set", "guidance.options.sds.timesteps.low=0.1", "--output", "a")
+    cli("run", "a/config.json", "--output", "b")
+    assert same(newest_state(Path("a")), newest_state(Path("b")))
+    assert Path("a/config.json").read_bytes() == Path("b/config.json").read_bytes()
+
+
+def test_bare_names_choose_plugins(cli):
+    path = experiment_file(
+        'prompt = "two gaussians"\nprior = "gaussian-mixture"\n'
+        '[[stages]]\nguidance = "vsd"\nrenderer = "affine"\n'
+    )
+    cli("run", path, *QUICK, "--output", "a")
+    cli(*RUN, "--set", "guidance=vsd", "--output", "b")
+    assert Path("a/config.json").read_bytes() == Path("b/config.json").read_bytes()
 
 
 def test_the_config_of_a_run_repeats_it_to_the_bit(cli):
@@ -228,26 +258,43 @@ def test_a_changed_experiment_is_not_resumed(cli, refused):
     cli(*RUN, "--output", "a")
     config = Path("a/config.json")
     config.write_text(config.read_text().replace('"seed": 0', '"seed": 1'))
-    assert " belongs to another experiment (" in refused("resume", "a")
+    message = refused("resume", "a")
+    assert " belongs to another experiment (" in message
+    assert "If config.json was edited by hand, undo that, or run the edited file " in message
 
 
-# in a process of its own
+def test_the_command_that_a_sick_run_is_told_can_be_followed(refused):
+    told = refused(*RUN, "--guidance", "sick", "--output", "a")
+    words = told.partition("score-distill ")[2].removesuffix(".").replace("NEW", "b").split()
+    assert words == [
+        *("run", "a/config.json", "--set", "stages.0.optimiser.learning_rate=0.005"),
+        *("--output", "b"),
+    ]
+    assert refused(*words).endswith(
+        "For example: score-distill run b/config.json "
+        "--set stages.0.optimiser.learning_rate=0.0025 --output NEW."
+    )
 
 
-def test_a_terminal_gets_a_bar(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+@pytest.mark.parametrize(
+    ("told", "shown", "quoted"),
+    [
+        ("a red bear", "'a red bear'", "'a red bear'"),
+        ("bear", "'bear'", "bear"),
+        ("a\nbear's 1.5 toes", '"a bear\'s 1.5 toes"', "'a bear'\"'\"'s 1.5 toes'"),
+        ("x" * 300, f"'{'x' * 300}'", "x" * 300),
+    ],
+)
+def test_a_prompt_that_lacks_its_flag_is_told_so(refused, told, shown, quoted):
+    assert refused("run", told) == (
+        f"there is no experiment file {shown}. Give a .toml or .json file, or say what to make: "
+        f"score-distill run --prompt {quoted}."
+    )
 
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    assert main([*RUN, "--output", "a"]) == 0
-    assert "6/6" in terminal.getvalue()
-    assert "done; the pictures are in a/final" in terminal.getvalue()
 
-
-def test_quiet_prints_plain_lines_with_the_first_and_the_last_step(cli):
-    first, *_, last, done = cli(*RUN, "--quiet", "--output", "a").splitlines()
-    assert first.startswith("stage 0 step 1/6 ")
-    assert last.startswith("stage 0 step 6/6 ") and " 0 s left |g| " in last
-    assert done == "done; the pictures are in a/final"
+def test_a_file_of_another_ending_and_a_file_beside_a_prompt_are_no_prompts(cli, refused):
+    Path("bear.txt").write_text('prompt = "a bear"\n')
+    cli("run", "bear.txt", *QUICK, "--output", "a")
+    assert refused("run", "bear", "--prompt", "a bear") == (
+        "cannot read the experiment file bear: [Errno 2] No such file or directory: 'bear'."
+    )

@@ -40,6 +40,11 @@ def test_defaults_fill_what_is_left_out():
     assert parse_options(Outer, {"inner": {"rate": 0.25}}, where="").inner.rate == 0.25
 
 
+def test_options_are_made_of_no_other_methods_unless_they_say_so():
+    assert Outer().methods() == {}
+    assert Inner().resolved({}) == {"rate": 0.5}
+
+
 def test_options_are_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         Outer().count = 3

@@ -1,5 +1,9 @@
 """The built-ins keep the contracts; and the contracts notice what breaks them."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Generator
@@ -10,10 +14,11 @@ from sd_core.baselines.vsd import VSD, VSDOptions
 from sd_core.estimator import EstimatorOptions
 from sd_core.guidance import GuidanceContext, Guided
 from sd_core.metric import AbstractMetric
+from sd_core.priors.empirical_estimator import EmpiricalEstimator
 from sd_core.priors.image_bank import ImageBankPrior
 from sd_core.renderers.affine import Affine, AffineOptions
 from sd_core.residual import Prediction
-from sd_core.testing import exact
+from sd_core.testing import CONTRACT_MODULES, exact
 from sd_core.testing.contract import weakened_promises
 from sd_core.testing.contracts import (
     EstimatorContract,
@@ -92,6 +97,7 @@ class _Broken(SDS):
     def __init__(self, fault, context):
         super().__init__(SDSOptions(), context)
         self.fault = fault
+        self.draws = 0
         self.register_buffer("calls", torch.zeros(()))
 
     def gradient(self, latents, cameras, *, step, generator):
@@ -104,8 +110,9 @@ class _Broken(SDS):
         guided = super().gradient(latents, cameras, step=step, generator=generator)
         if self.fault == "mixes samples":
             return Guided(guided.gradient.cumsum(dim=0), guided.t)
-        if self.fault == "own randomness":
-            noise = torch.randn(latents.shape, generator=Generator().manual_seed(id(guided) % 97))
+        if self.fault == "own randomness":  # another draw at each call, whatever it is given
+            self.draws += 1
+            noise = torch.randn(latents.shape, generator=Generator().manual_seed(self.draws))
             return Guided(guided.gradient + noise, guided.t)
         return guided
 
@@ -115,6 +122,7 @@ FAULTS = {
     "global randomness": "test_global_random_state_stays_untouched",
     "counts its calls": "test_the_gradient_changes_no_state",
     "mixes samples": "test_batch_order_only_permutes_the_result",
+    "own randomness": "test_equal_generators_give_equal_bits",
 }
 
 
@@ -124,6 +132,52 @@ def test_a_broken_promise_is_noticed(fault, promise):
     broken = _Broken(fault, exact.guidance_context(prior))
     with pytest.raises(AssertionError):
         getattr(GuidanceContract(), promise)(broken, prior)
+
+
+class _BrokenEstimator(EmpiricalEstimator):
+    """The exact estimator with one promise broken at a time, in one of its two methods."""
+
+    def __init__(self, fault, prior):
+        size = prior.latent_shape
+        super().__init__(
+            schedule=prior.schedule, latent_shape=size, memory=8, view_conditioned=True
+        )
+        self.fault = fault
+
+    def predict_noise(self, noised, condition, cameras):
+        self.commit("predicting", noised)
+        noise = super().predict_noise(noised, condition, cameras)
+        mixes = self.fault == f"mixes samples {'without' if cameras is None else 'with'} cameras"
+        return noise.cumsum(dim=0) if mixes else noise
+
+    def fit(self, noised, condition, cameras, *, predicted, step, generator):
+        self.commit("learning", noised)
+        return super().fit(
+            noised, condition, cameras, predicted=predicted, step=step, generator=generator
+        )
+
+    def commit(self, when, noised):
+        if self.fault == f"writes latents {when}":
+            noised.noisy.mul_(1.1)
+        if self.fault == f"global randomness {when}":
+            torch.rand(1)
+
+
+ESTIMATOR_FAULTS = {
+    "writes latents predicting": "test_the_latents_stay_untouched",
+    "writes latents learning": "test_the_latents_stay_untouched",
+    "global randomness predicting": "test_global_random_state_stays_untouched",
+    "global randomness learning": "test_global_random_state_stays_untouched",
+    "mixes samples with cameras": "test_batch_order_only_permutes_the_predictions",
+    "mixes samples without cameras": "test_batch_order_only_permutes_the_predictions",
+}
+
+
+@pytest.mark.parametrize(("fault", "promise"), ESTIMATOR_FAULTS.items())
+def test_a_broken_promise_of_an_estimator_is_noticed(fault, promise):
+    prior = exact.mixture_prior(channels=3, height=2, width=2)
+    with pytest.raises(AssertionError):
+        getattr(EstimatorContract(), promise)(_BrokenEstimator(fault, prior), prior)
 
 
 def test_memory_outside_the_state_dict_is_noticed():
@@ -173,3 +227,42 @@ def test_a_promise_given_up_with_a_reason_passes():
             raise AssertionError
 
     assert weakened_promises(Honest) == []
+
+
+BROKEN_METHOD = """
+from sd_core.baselines.sds import SDS, SDSOptions
+from sd_core.guidance import Guided
+from sd_core.testing.contracts import GuidanceContract
+
+
+class OneTooMany(SDS):
+    def gradient(self, latents, cameras, *, step, generator):
+        guided = super().gradient(latents, cameras, step=step, generator=generator)
+        return Guided(guided.gradient, guided.t.repeat(2), {"loss": 7})
+
+
+class TestOneTooMany(GuidanceContract):
+    def make(self, context):
+        return OneTooMany(SDSOptions(), context)
+"""
+
+
+def test_a_failure_shows_its_values_to_authors_of_plugins(tmp_path):
+    (tmp_path / "test_it.py").write_text(BROKEN_METHOD)
+    ask = ["-q", "-W", "error", "-p", "no:cacheprovider", "-k", "has_the_shape", "."]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *ask], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "assert torch.Size([10]) == (5,)" in done.stdout
+
+
+def test_all_contracts_show_their_values():
+    folder = Path(exact.__file__).parent
+    with_asserts = {path.stem for path in folder.glob("*.py") if "    assert " in path.read_text()}
+    assert with_asserts == set(CONTRACT_MODULES)
+
+
+def test_the_exact_worlds_need_no_pytest():
+    script = "import sys; sys.modules['pytest'] = None; import sd_core.testing.exact"
+    subprocess.run([sys.executable, "-c", script], check=True)

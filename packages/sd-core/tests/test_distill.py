@@ -168,7 +168,7 @@ def test_views_that_are_not_finite_are_not_blamed_on_the_method():
         list(run(scene, Told(torch.full((3, 2, 1, 1), torch.nan)), range(2, 3)))
     assert str(caught.value) == (
         "the scene's views are not finite at step 2: an earlier step broke it. "
-        "Try a smaller learning rate or regularisation, from an earlier checkpoint."
+        "Try a smaller learning rate or regularisation."
     )
 
 

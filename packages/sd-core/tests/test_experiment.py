@@ -1,10 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sd_core.building import build_prior, build_stage, choose_device
 from sd_core.errors import ConfigError, PluginError
 from sd_core.experiment import Experiment
-from sd_core.plugins import load_plugins
 from sd_core.run_folder import fingerprint
 from small_runs import plugins, same, table
 
@@ -74,6 +75,33 @@ def test_a_stage_from_scratch_has_a_scene_of_its_own():
     assert second.renderer is not None
 
 
+def test_a_stage_from_scratch_begins_the_last_scene_anew():
+    scene = {"renderer": {"name": "affine", "mean": [3.0, 3.0]}}
+    for between in ({}, {"guidance": "vsd"}):
+        *_, last = experiment(scene, between, {"start_from": "scratch"}).stages
+        assert last.renderer.options.mean == (3.0, 3.0)
+    _, tiles = experiment({"renderer": {"name": "tiles"}}, {"start_from": "scratch"}).stages
+    assert tiles.renderer.entry.name == "tiles"
+    assert tiles.cameras.batch == 4
+
+
+def test_a_scene_without_a_name_is_the_last_one_with_other_options():
+    scene = {"renderer": {"name": "tiles", "side": 4}}
+    _, second = experiment(scene, {"renderer": {"side": 16}}).stages
+    assert (second.renderer.entry.name, second.renderer.options.side) == ("tiles", 16)
+    _, named = experiment(scene, {"renderer": "tiles"}).stages
+    assert named.renderer.options.side == 8
+
+
+def test_a_bare_name_is_a_table_of_defaults():
+    bare = experiment(
+        {"guidance": "vsd", "renderer": "tiles"}, prior={"name": "gaussian-mixture"}
+    ).resolved()
+    assert bare["stages"][0]["guidance"]["name"] == "vsd"
+    assert bare["stages"][0]["renderer"] == {"name": "tiles", "side": 8}
+    assert experiment({}, prior="gaussian-mixture").resolved() == experiment({}).resolved()
+
+
 def test_cameras_begin_with_those_of_the_renderer():
     assert experiment({}).stages[0].cameras.elevation_law == "sphere"
 
@@ -89,10 +117,13 @@ def test_cameras_begin_with_those_of_the_renderer():
         (
             {"guidance": {"name": "vsd", "estimator": {"learn_rate": 1}}},
             "unknown key 'learn_rate' in stages.0.guidance.estimator. Known keys: camera_dropout, "
-            "learning_rate, shared_noise, updates_per_step. Did you mean 'learning_rate'?",
+            "learning_rate, shared_noise, updates_per_step, warm_up_steps, weight_decay. "
+            "Did you mean 'learning_rate'?",
         ),
         ({"guidance": {"name": 5}}, "stages.0.guidance has no name. Add name = one of: "),
-        ({"guidance": "vsd"}, "stages.0.guidance is 'vsd', but it should be a table."),
+        ({"guidance": 5}, "stages.0.guidance is 5, but it should be a table."),
+        ({"renderer": ["x"]}, "stages.0.renderer is ['x'], but it should be a table."),
+        ({"guidance": "vdd"}, "no guidance named 'vdd'. Installed: "),
         (
             {"cameras": {"batch": 0}},
             "stages.0.cameras.batch is 0, but it should be greater than or equal to 1.",
@@ -112,7 +143,7 @@ def test_cameras_begin_with_those_of_the_renderer():
         ),
         (
             {"guidance": {"name": "mix", "options": {"vsd": {}}}},
-            "guidance 'mix' has options for 'vsd', but no part comes from it. Name it as ",
+            "stages.0.guidance: there are options for 'vsd', but no part comes from it. ",
         ),
         (
             {"guidance": {"name": "mix", "source": "sick"}},
@@ -132,11 +163,12 @@ def test_a_second_stage_is_counted():
 
 
 def test_without_any_renderer_the_error_says_what_is_left_out():
-    fewer = load_plugins(installed=False, blocked=["sd_core.renderers"])
+    others = {key: each for key, each in plugins().entries.items() if key[0] != "renderer"}
+    fewer = replace(plugins(), entries=others, blocked=("scenes of my-scenes",))
     with pytest.raises(PluginError) as caught:
         Experiment(table({}), fewer)
     assert str(caught.value) == (
-        "no renderer named 'affine'. Installed: none. sd_core.renderers of sd-core is blocked."
+        "no renderer named 'affine'. Installed: none. scenes of my-scenes is blocked."
     )
 
 

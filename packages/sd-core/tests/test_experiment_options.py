@@ -89,6 +89,45 @@ def test_a_prompt_of_text_becomes_a_table_when_a_part_is_set():
     assert table == {"prompt": {"text": "x", "negative": "ugly"}}
 
 
+def test_a_bare_name_becomes_a_table_when_an_option_is_set():
+    table = {"prior": "image-bank", "stages": [{"guidance": "vsd", "renderer": "nerf"}]}
+    asked = ["prior.folder=f", "guidance.scale=3", "stages.0.renderer.size=8"]
+    assert override(table, asked) == {
+        "prior": {"name": "image-bank", "folder": "f"},
+        "stages": [
+            {"guidance": {"name": "vsd", "scale": 3}, "renderer": {"name": "nerf", "size": 8}}
+        ],
+    }
+
+
+@pytest.mark.parametrize("key", ["guidance", "renderer"])
+def test_a_bare_name_stands_for_its_table_in_a_stage(key):
+    options = ExperimentOptions.model_validate({"prompt": "x", "stages": [{key: "vsd"}]})
+    assert getattr(options.stages[0], key) == {"name": "vsd"}
+
+
+def test_a_bare_name_stands_for_the_table_of_the_prior():
+    options = ExperimentOptions.model_validate({"prompt": "x", "prior": "image-bank"})
+    assert options.prior == {"name": "image-bank"}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "hint"),
+    [
+        ("optimizer.learning_rate=3", " Did you mean 'optimiser'?"),
+        ("guidence=vsd", " Did you mean 'guidance'?"),
+        ("stage.0.steps=1", " Did you mean 'stages'?"),
+        ("zzz=1", ""),
+    ],
+)
+def test_an_unknown_first_key_is_told_those_of_a_stage_too(assignment, hint):
+    key = assignment.split(".")[0].split("=")[0]
+    assert mistake(override, TWO, [assignment]) == (
+        f"--set {assignment}: unknown key '{key}'. Known keys: cameras, guidance, optimiser, "
+        f"prior, prompt, renderer, run, seed, stages, steps.{hint}"
+    )
+
+
 def test_an_item_of_a_list_can_be_set():
     assert override({"prior": {"shape": [2, 1, 1]}}, ["prior.shape.0=3"]) == {
         "prior": {"shape": [3, 1, 1]}

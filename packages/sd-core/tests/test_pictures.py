@@ -101,3 +101,22 @@ def test_a_video_that_the_system_cuts_short_is_an_error_and_no_file(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "a.mp4").exists()
+
+
+@pytest.mark.parametrize("counted", [3, 0])
+def test_a_video_that_ffmpeg_left_short_says_how_much_of_it_there_is(
+    tmp_path, monkeypatch, counted
+):
+    def count(path):
+        if not counted:  # a file that ffmpeg cannot even read
+            raise RuntimeError("Could not get number of frames")
+        return counted, counted / 24
+
+    monkeypatch.setattr("imageio_ffmpeg.count_frames_and_secs", count)
+    path = tmp_path / "a.mp4"
+    with pytest.raises(RunFolderError) as caught:
+        save_video(path, numbered(6))
+    assert str(caught.value) == (
+        f"could not write {path}: ffmpeg wrote {counted} of 6 frames; the disk may be full."
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -144,16 +144,35 @@ def test_pictures_are_diffused_between_minus_one_and_one(bank):
     torch.testing.assert_close(bank.decode(bank.encode(images)), images)
 
 
-def test_view_words_that_no_picture_lists_are_dropped(bank):
+@pytest.mark.parametrize("text", ["dog, side view", "overhead view of dog"])
+def test_view_words_that_no_picture_lists_are_dropped(bank, text):
     plain = bank.encode_text(["dog"]).tensors["log_weights"]
-    assert torch.equal(bank.encode_text(["dog, side view"]).tensors["log_weights"], plain)
+    assert torch.equal(bank.encode_text([text]).tensors["log_weights"], plain)
+
+
+def test_other_words_are_not_dropped(bank):
+    with pytest.raises(ConfigError, match="knows no prompt 'dog, running'"):
+        bank.encode_text(["dog, running"])
+
+
+def test_the_identity_of_a_bank_changes_with_its_pictures(bank):
+    other = ImageBankPrior(bank.decode(bank.bank).flip(0))
+    assert bank.identity()["pictures"] == "7"
+    assert bank.identity() == ImageBankPrior(bank.decode(bank.bank)).identity()
+    assert bank.identity()["sha256"] != other.identity()["sha256"]
+
+
+def test_a_bank_is_found_from_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ImageBankOptions(folder="pictures").folder == str(tmp_path / "pictures")
 
 
 def test_an_unknown_prompt_is_refused_with_the_known_ones(bank):
     with pytest.raises(ConfigError) as caught:
         bank.encode_text(["a dug"])
     assert str(caught.value) == (
-        "this prior knows no prompt 'a dug'. It knows: 'cat', 'dog'. Did you mean 'dog'?"
+        "this prior knows no prompt 'a dug'. It knows: 'cat', 'dog', and the empty prompt. "
+        "Did you mean 'dog'?"
     )
 
 
@@ -168,7 +187,10 @@ def test_any_prompt_selects_everything_where_no_member_lists_one():
     "covariance", [[[1.0, 0.5], [0.2, 1.0]], [[1.0, 2.0], [2.0, 1.0]]], ids=["skew", "indefinite"]
 )
 def test_what_is_no_covariance_is_refused(covariance):
-    with pytest.raises(ConfigError, match="Give symmetric matrices without negative eigenvalues"):
+    with pytest.raises(
+        ConfigError,
+        match=r"a covariance of the mixture has the eigenvalue .* Give symmetric matrices",
+    ):
         GaussianMixturePrior(torch.zeros(1, 2, 1, 1), torch.tensor([covariance]))
 
 

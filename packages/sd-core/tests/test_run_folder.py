@@ -105,6 +105,70 @@ def test_the_log_is_trimmed_to_a_checkpoint(tmp_path, stage, steps_done, kept):
     assert folder.log.read_text() == "".join(whole.splitlines(keepends=True)[:kept])
 
 
+# the lock
+
+
+def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
+    first, second = create(tmp_path), RunFolder.open(tmp_path)[0]
+    with first.locked():
+        with pytest.raises(RunFolderError) as caught, second.locked():
+            pass
+        assert str(caught.value) == (
+            f"another process is running in {tmp_path}. Wait for it, or stop it."
+        )
+    with second.locked():
+        pass
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("mine")])
+def test_an_error_of_the_system_during_a_run_is_not_blamed_on_the_folder(tmp_path, error):
+    folder = create(tmp_path)
+    with pytest.raises(OSError) as caught, folder.locked():
+        raise error
+    assert caught.value is error
+    with folder.locked():  # and the lock was let go
+        pass
+
+
+def test_a_lock_that_cannot_be_made_is_named(tmp_path):
+    folder = create(tmp_path)
+    (tmp_path / ".lock").mkdir()
+
+    def lock():
+        with folder.locked():
+            pass
+
+    assert mistake(lock) == f"could not write {tmp_path}: Is a directory."
+
+
+# what it was resumed on
+
+
+def test_each_resume_is_added_and_gives_the_record_before(tmp_path):
+    folder = RunFolder.create(tmp_path, experiment=EXPERIMENT, made_by={"versions": {"torch": "1"}})
+    assert folder.append_resumed({"n": 1}) == {"versions": {"torch": "1"}, "resumed": [{"n": 1}]}
+    assert folder.append_resumed({"n": 2}) == {"n": 1}
+    made_by = json.loads((tmp_path / "made_by.json").read_text())
+    assert made_by == {"versions": {"torch": "1"}, "resumed": [{"n": 1}, {"n": 2}]}
+
+
+def test_a_run_without_made_by_begins_a_new_one(tmp_path):
+    folder = create(tmp_path)
+    (tmp_path / "made_by.json").unlink()
+    assert folder.append_resumed({"n": 1}) == {"resumed": [{"n": 1}]}
+    assert folder.append_resumed({"n": 2}) == {"n": 1}
+
+
+@pytest.mark.parametrize("text", ["", "{", "5", "[1]", '{"resumed": 5}', '{"resumed": [5]}'])
+def test_a_damaged_made_by_is_named_and_left_alone(tmp_path, text):
+    folder, path = create(tmp_path), tmp_path / "made_by.json"
+    path.write_text(text)
+    message = mistake(folder.append_resumed, {"n": 1})
+    assert message.startswith(f"{path} cannot be read (")
+    assert message.endswith("). Is it damaged? Move it away to resume without.")
+    assert path.read_text() == text
+
+
 # atomic
 
 

@@ -1,3 +1,5 @@
+"""Runs that stop, die and go on; and what they leave in their folder."""
+
 import errno
 import json
 import os
@@ -7,50 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+from runner_world import TWO_STAGES, assert_same_end, one_stage, two_stages
 from sd_core import runner
-from sd_core.building import build_prior
-from sd_core.checkpoint import CheckpointLabel, list_checkpoints, load_checkpoint, save_checkpoint
-from sd_core.errors import CheckpointError, RunFolderError
+from sd_core.baselines.vsd import VSD
+from sd_core.building import build_prior, build_stage
+from sd_core.checkpoint import CheckpointLabel, load_checkpoint, save_checkpoint
+from sd_core.errors import NonFiniteGradientError, RunFolderError
+from sd_core.renderer import Rendering
+from sd_core.renderers.affine import Affine
 from sd_core.runner import Start, Stop, find_start, run_stages
 from small_runs import METHODS, SmallRun, log_lines, newest_state, same, table
-
-TWO_STAGES = {
-    "going on": {},
-    "another scene": {"renderer": {"name": "affine", "mean": [1.0, -1.0]}},
-    "from scratch": {"start_from": "scratch"},
-}
-
-
-def one_stage(method="vsd", steps=20, **run):
-    return table({"steps": steps, "guidance": METHODS[method]}, **run)
-
-
-def two_stages(method="vsd", second="going on", **run):
-    first = {"steps": 6, "guidance": METHODS[method]}
-    descent = {"schedule": "linear-descent"}  # so that the second stage's steps matter
-    later = {"steps": 6, "guidance": {"name": "sds", "timesteps": descent}}
-    return table(first, {**later, **TWO_STAGES[second]}, **run)
-
-
-def assert_same_end(run, whole):
-    """Scene, optimiser, guidance, generator, log, scenes and pictures, to the bit."""
-    end = newest_state(run.folder)
-    assert set(end) == {"scene", "optimiser", "guidance", "generator"}
-    assert same(end, newest_state(whole.folder))
-    assert log_lines(run.folder) == log_lines(whole.folder)
-    for stage in range(len(whole.experiment.stages)):
-        assert same(scene_of(run, stage), scene_of(whole, stage))
-    sheets = [each.folder.final / "contact_sheet.png" for each in (run, whole)]
-    assert sheets[0].read_bytes() == sheets[1].read_bytes()
-
-
-def scene_of(run, stage):
-    (path,) = list_checkpoints(run.folder.scenes(stage))
-    return load_checkpoint(path, experiment=run.folder.fingerprint)
-
-
-# going on after a stop
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -140,98 +110,86 @@ def test_another_seed_gives_other_bits(tmp_path):
     assert not torch.equal(first, second)
 
 
-# the checkpoint before
+# building what is resumed
 
 
-def damage(run):
-    newest = list_checkpoints(run.folder.checkpoints)[-1]
-    file = newest / "state.safetensors"
-    file.write_bytes(file.read_bytes()[:-1])
-    return newest
+def test_of_a_finished_stage_only_the_scene_is_built(tmp_path, monkeypatch):
+    whole = SmallRun(two_stages("vsd"), tmp_path / "whole").go()
+    run = SmallRun(two_stages("vsd"), tmp_path / "run").go(steps=8)
 
+    def refuse(*_):
+        raise AssertionError("the method of the finished stage was built")
 
-def test_previous_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path):
-    options = one_stage(checkpoint_every=5)
-    whole = SmallRun(options, tmp_path / "whole").go()
-    run = SmallRun(options, tmp_path / "run").kill(steps=13)
-    newest = damage(run)
-    with pytest.raises(CheckpointError, match=rf"{newest} is damaged: .* with --previous\."):
-        run.resume()
-    assert find_start(run.folder, previous=True).steps_done == 5
-    assert_same_end(run.resume(previous=True), whole)
-
-
-def test_previous_drops_the_checkpoint_that_it_left(tmp_path):
-    """Else a later resume would jump ahead to it, over steps that the log no longer has."""
-    run = SmallRun(one_stage(checkpoint_every=5), tmp_path / "run").kill(steps=13)
-    damage(run)
-    run.resume(previous=True, steps=2)
-    assert run.checkpoints == ["stage_0_step_000005", "stage_0_step_000007"]
-    whole = SmallRun(one_stage(checkpoint_every=5), tmp_path / "whole").go()
+    monkeypatch.setattr(VSD, "__init__", refuse)
     assert_same_end(run.resume(), whole)
 
 
-@pytest.mark.parametrize("steps", [1, 6])
-def test_previous_needs_two_checkpoints(tmp_path, steps):
-    run = SmallRun(one_stage(checkpoint_every=5), tmp_path / "run").kill(steps=steps)
-    with pytest.raises(CheckpointError) as caught:
-        run.resume(previous=True)
+class Cloud(Affine):
+    """A scene whose size only its checkpoint knows, as that of Gaussians which split and die."""
+
+    born = 3
+
+    def __init__(self, config, context):
+        super().__init__(config, context)
+        self.shifts = nn.Parameter(torch.linspace(0, 1, self.born))
+
+    def forward(self, cameras):
+        return Rendering(super().forward(cameras).images + self.shifts.square().sum())
+
+    def load_state_dict(self, state, *args, **options):
+        self.shifts = nn.Parameter(torch.empty_like(state["shifts"]))
+        return super().load_state_dict(state, *args, **options)
+
+
+@pytest.mark.parametrize("steps", [3, 6, 8])
+def test_a_scene_that_takes_its_size_from_the_checkpoint_resumes(tmp_path, monkeypatch, steps):
+    monkeypatch.setattr("sd_core.renderers.affine.Affine", Cloud)
+    whole = SmallRun(two_stages(), tmp_path / "whole").go()
+    run = SmallRun(two_stages(), tmp_path / "run").go(steps=steps)
+    monkeypatch.setattr(Cloud, "born", 1)
+    assert_same_end(run.resume(), whole)
+
+
+def test_what_a_scene_draws_never_shifts_the_method(tmp_path, monkeypatch):
+    """A resumed scene is loaded between the two; a method may hold what is in no checkpoint."""
+
+    def drawing(kind, count):
+        real = kind.__init__
+
+        def build(self, config, context):
+            real(self, config, context)
+            self.drawn = torch.rand(count)
+
+        return build
+
+    experiment = SmallRun(one_stage("vsd"), tmp_path).experiment
+    prior = build_prior(experiment)
+    monkeypatch.setattr(VSD, "__init__", drawing(VSD, 3))
+    drawn = []
+    for count in (1, 1, 5):
+        with monkeypatch.context() as patch:
+            patch.setattr(Affine, "__init__", drawing(Affine, count))
+            drawn.append(build_stage(experiment, 0, prior, None))
+    assert torch.equal(drawn[0].renderer.drawn, drawn[1].renderer.drawn)
+    assert torch.equal(drawn[0].guidance.drawn, drawn[1].guidance.drawn)
+    assert torch.equal(drawn[0].guidance.drawn, drawn[2].guidance.drawn)
+
+
+# what turned sick
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_sick_stage_is_named_with_a_command_that_changes_it(tmp_path, stage):
+    stages = [{"steps": 6}, {"steps": 6}]
+    stages[stage] |= {"guidance": {"name": "sick"}, "optimiser": {"learning_rate": 0.3}}
+    run = SmallRun(table(*stages), tmp_path / "run")
+    with pytest.raises(NonFiniteGradientError) as caught:
+        run.go()
     assert str(caught.value) == (
-        f"{tmp_path / 'run'} has no checkpoint before its newest one. Start again in another "
-        f"folder: score-distill run {tmp_path / 'run' / 'config.json'} --output NEW."
-    )
-
-
-# what does not fit
-
-
-def test_a_checkpoint_of_another_experiment_is_refused(tmp_path):
-    run = SmallRun(one_stage(), tmp_path / "run").go(steps=3)
-    other = SmallRun(one_stage(steps=21), tmp_path / "other")
-    list_checkpoints(run.folder.checkpoints)[0].rename(
-        other.folder.checkpoints / run.checkpoints[0]
-    )
-    with pytest.raises(CheckpointError, match="belongs to another experiment"):
-        other.resume()
-
-
-def resume_with(run, **changed):
-    start = find_start(run.folder)
-    return run.go(Start(start.stage, start.steps_done, {**start.state, **changed}))
-
-
-@pytest.mark.parametrize("what", ["scene", "guidance"])
-def test_a_scene_of_another_plugin_version_is_refused(tmp_path, what):
-    run = SmallRun(one_stage(), tmp_path / "run").go(steps=3)
-    with pytest.raises(CheckpointError) as caught:
-        resume_with(run, **{what: {"novel": torch.zeros(2)}})
-    message = str(caught.value)
-    assert message.startswith(f"the checkpoint's {what} does not fit ")
-    assert "'novel'" not in message.partition(":")[0]
-    assert message.endswith("Was a plugin updated since?")
-    assert "\n" not in message
-
-
-def test_a_generator_of_another_device_is_refused(tmp_path):
-    """CUDA's generators have a state of 16 bytes."""
-    run = SmallRun(one_stage(), tmp_path / "run").go(steps=3)
-    with pytest.raises(CheckpointError) as caught:
-        resume_with(run, generator=torch.zeros(16, dtype=torch.uint8))
-    message = str(caught.value)
-    assert message.startswith("the checkpoint does not fit this machine or these plugins: ")
-    assert message.endswith("the kind of device that it was written on (this is cpu).")
-    assert "\n" not in message
-
-
-def test_a_lost_scene_of_an_earlier_stage_is_named(tmp_path):
-    run = SmallRun(two_stages(), tmp_path / "run").go(steps=8)
-    scenes = run.folder.scenes(0)
-    scenes.rename(scenes.with_name("elsewhere"))
-    with pytest.raises(CheckpointError) as caught:
-        run.resume()
-    assert str(caught.value) == (
-        f"{tmp_path / 'run'} lacks the finished scene of stage 0. Start again: "
-        f"score-distill run {tmp_path / 'run' / 'config.json'} --output NEW."
+        f"stage {stage}: guidance 'sick' gave a non-finite gradient at step 3 (t = 501, 2 of 4 "
+        "samples). Try a smaller learning rate or guidance scale, or run the prior in float32. "
+        f"For example: score-distill run {tmp_path / 'run' / 'config.json'} "
+        f"--set stages.{stage}.optimiser.learning_rate=0.15 --output NEW."
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Generator
 
 from sd_core.camera_sampling import CameraOptions
+from sd_core.config import shown
 from sd_core.entries import Entry
 from sd_core.errors import ConfigError, PluginError
 from sd_core.experiment import Choice, Experiment, Stage
@@ -19,6 +20,14 @@ from sd_core.prior import AbstractPrior, PriorContext
 from sd_core.renderer import AbstractRenderer, RendererContext
 
 Built = TypeVar("Built")
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltScene:
+    """A stage's scene alone, and the generator that it drew from and the loop draws from next."""
+
+    renderer: AbstractRenderer
+    generator: Generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +70,33 @@ def build_stage(
     experiment: Experiment, index: int, prior: AbstractPrior, previous: AbstractRenderer | None
 ) -> BuiltStage:
     """Everything of one stage; the same seed gives the same bits."""
-    stage = experiment.stages[index]
+    return complete_stage(experiment, index, prior, build_scene(experiment, index, prior, previous))
+
+
+def build_scene(
+    experiment: Experiment, index: int, prior: AbstractPrior, previous: AbstractRenderer | None
+) -> BuiltScene:
+    """The first half of `build_stage`. A scene that was saved is loaded after this half."""
     seed = _seed(experiment, f"stage {index}")
     generator = Generator(prior.device).manual_seed(seed)
     with _seeded(seed):
-        renderer = _build_renderer(stage, prior, previous, generator)
+        renderer = _build_renderer(experiment.stages[index], prior, previous, generator)
+    return BuiltScene(renderer, generator)
+
+
+def complete_stage(
+    experiment: Experiment, index: int, prior: AbstractPrior, scene: BuiltScene
+) -> BuiltStage:
+    """The second half: the method, and the optimiser over the parameters that the scene now has."""
+    stage = experiment.stages[index]
+    # A seed of its own: what the scene drew, or a load instead of it, never shifts the method.
+    with _seeded(_seed(experiment, f"stage {index} guidance")):
         guidance = _build_guidance(experiment, stage.guidance, prior)
     return BuiltStage(
-        renderer=renderer,
+        renderer=scene.renderer,
         guidance=guidance,
-        optimiser=new_optimiser(stage.options.optimiser, renderer),
-        generator=generator,
+        optimiser=new_optimiser(stage.options.optimiser, scene.renderer),
+        generator=scene.generator,
         cameras=stage.cameras,
         steps=stage.options.steps,
     )
@@ -107,9 +132,13 @@ def _build_guidance(
     experiment: Experiment, choice: Choice, prior: AbstractPrior
 ) -> AbstractGuidance:
     def find(name: str, options: Mapping[str, Any]) -> AbstractGuidance:
-        where = f"guidance.options.{name}"
-        chosen = experiment.choose("guidance", {"name": name, **options}, where)
-        return _build_guidance(experiment, chosen, prior)
+        # What was checked and recorded is what is built, or the run folder would not tell the truth
+        if choice.options.methods().get(name) != dict(options):
+            raise PluginError(
+                f"guidance '{choice.entry.name}' asks for '{name}' with options {shown(options)}, "
+                f"which methods() of {choice.entry.config} does not declare. Tell its author."
+            )
+        return _build_guidance(experiment, choice.methods[name], prior)
 
     context = GuidanceContext(prior=prior, prompt=experiment.options.prompt, find=find)
     built = choice.entry.load_build()(choice.options, context)

@@ -16,11 +16,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from sd_core.atomic import new_folder, remove_folder
+from sd_core.atomic import disk_errors, new_folder, remove_folder
 from sd_core.errors import CheckpointError
 
 SCHEMA = 1
 KEEP = 2
+PREVIOUS = "Resume from the one before it with --previous."
 _NAME = re.compile(r"stage_\d+_step_\d+")
 
 
@@ -55,7 +56,8 @@ def save_checkpoint(folder: Path, label: CheckpointLabel, state: dict[str, Any])
         manifest = {"sha256": _sha256(text.encode()), "content": content}
         (aside / "state.json").write_text(json.dumps(manifest, sort_keys=True), "utf-8")
     for old in list_checkpoints(folder)[:-KEEP]:
-        remove_folder(old)
+        with disk_errors(old):
+            remove_folder(old)
     return path
 
 
@@ -69,25 +71,44 @@ def drop_later(folder: Path, stage: int, steps_done: int) -> None:
     """Remove what lies after the point that a run goes on from, as `--previous` leaves it."""
     for path in list_checkpoints(folder):
         if _order(path) > (stage, steps_done):
-            remove_folder(path)
+            with disk_errors(path):
+                remove_folder(path)
 
 
-def load_checkpoint(path: Path, *, experiment: str) -> tuple[CheckpointLabel, dict[str, Any]]:
-    """The state that `save_checkpoint` was given, to the bit, or an error that says what to do."""
+def load_checkpoint(
+    path: Path, *, experiment: str, if_damaged: str = PREVIOUS
+) -> tuple[CheckpointLabel, dict[str, Any]]:
+    """The state that `save_checkpoint` was given, to the bit, or an error that says what to do.
+
+    `if_damaged` is the remedy that the error names, where another one than `--previous` works.
+    """
+    try:
+        return _load_whole(path, experiment)
+    except _Damage as damage:
+        message = f"checkpoint {path} is damaged: {damage}. {if_damaged}"
+        raise CheckpointError(message) from None
+
+
+class _Damage(Exception):
+    """What is wrong with a checkpoint's files."""
+
+
+def _load_whole(path: Path, experiment: str) -> tuple[CheckpointLabel, dict[str, Any]]:
     content = _read_manifest(path)
     label = CheckpointLabel(content["experiment"], content["stage"], content["steps_done"])
     if label.experiment != experiment:
         raise CheckpointError(
             f"checkpoint {path} belongs to another experiment ({label.experiment}, not "
-            f"{experiment}). Resume the run folder that it came from."
+            f"{experiment}). If config.json was edited by hand, undo that, or run the edited file "
+            "into a new folder; else resume the run folder that the checkpoint came from."
         )
     try:
         raw = (path / "state.safetensors").read_bytes()
         if _sha256(raw) != content["tensors_sha256"]:
-            raise _damaged(path, "the checksum of state.safetensors does not match")
+            raise _Damage("the checksum of state.safetensors does not match")
         tensors = load_tensors(raw)
     except (OSError, SafetensorError) as error:
-        raise _damaged(path, str(error)) from None
+        raise _Damage(str(error)) from None
     return label, _put_together(content["state"], tensors)
 
 
@@ -97,21 +118,15 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = manifest["content"]
         schema = int(content["schema"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, f"state.json cannot be read ({error})") from None
+        raise _Damage(f"state.json cannot be read ({error})") from None
     if schema > SCHEMA:
         raise CheckpointError(
             f"checkpoint {path} has schema {schema}, this sd-core reads up to {SCHEMA}. "
             "Update sd-core."
         )
     if _sha256(json.dumps(content, sort_keys=True).encode()) != manifest.get("sha256"):
-        raise _damaged(path, "the checksum of state.json does not match")
+        raise _Damage("the checksum of state.json does not match")
     return content
-
-
-def _damaged(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(
-        f"checkpoint {path} is damaged: {why}. Resume from the one before it with --previous."
-    )
 
 
 def _take_apart(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -15,6 +15,7 @@ COMMAND_MODULES = {
     "plugins": "list_plugins",
     "describe": "describe",
     "schema": "schema",
+    "doctor": "doctor",
 }
 
 USER_ERROR = 2
@@ -60,23 +61,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="score-distill",
         description="Text-to-3D by score distillation, with every method as a plugin.",
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="the version of sd-core")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", parents=[shared], help="run an experiment, or just a prompt")
-    run.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
-    run.add_argument("--prompt", metavar="TEXT", help="what to make")
-    run.add_argument("--guidance", metavar="NAME", help="the method of every stage")
-    run.add_argument("--renderer", metavar="NAME", help="the scene of every stage")
-    run.add_argument("--prior", metavar="NAME", help="the frozen model")
-    run.add_argument("--seed", metavar="N", help="seed of every random draw")
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one option, such as stages.0.guidance.scale=7.5, or guidance.scale=7.5 in all stages",
-    )
-    run.add_argument("--output", metavar="FOLDER", help="run folder (default: runs/PROMPT-...)")
-    _add_quiet(run)
+    _add_run_options(run)
     resume = commands.add_parser("resume", parents=[shared], help="go on with a stopped run")
     resume.add_argument("folder", metavar="RUN")
     resume.add_argument(
@@ -94,7 +82,39 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "schema", parents=[shared], help="the JSON schema of experiment files, on stdout"
     )
+    doctor = commands.add_parser(
+        "doctor", parents=[shared], help="what this machine has, and what an experiment needs"
+    )
+    doctor.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
     return parser
+
+
+def _add_run_options(run: argparse.ArgumentParser) -> None:
+    run.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
+    run.add_argument("--prompt", metavar="TEXT", help="what to make")
+    run.add_argument("--guidance", metavar="NAME", help="the method of every stage")
+    run.add_argument("--renderer", metavar="NAME", help="the scene of every stage")
+    run.add_argument("--prior", metavar="NAME", help="the frozen model")
+    run.add_argument("--seed", metavar="N", help="seed of every random draw")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one option, such as stages.0.guidance.scale=7.5, or guidance.scale=7.5 in all stages",
+    )
+    run.add_argument("--output", metavar="FOLDER", help="run folder (default: runs/PROMPT-...)")
+    _add_quiet(run)
+
+
+class _Version(argparse.Action):
+    """argparse's own would have every command look the version up first, which takes 25 ms."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"score-distill {version('sd-core')}")
+        parser.exit()
 
 
 def _add_quiet(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,21 @@ class Options(BaseModel):
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
+    def methods(self) -> dict[str, dict[str, Any]]:
+        """Other methods that this one is made of, each with its table of options.
+
+        The experiment checks them with everything else, under `options.NAME`, and records them;
+        `GuidanceContext.find` builds them and no others.
+        """
+        return {}
+
+    def resolved(self, methods: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        """As an experiment file would say it, with every default.
+
+        `methods` holds the same of each of its methods, for whoever says them in a field.
+        """
+        return self.model_dump(mode="json")
+
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
@@ -76,7 +91,7 @@ def _one_line(kind: type[Options], detail: ErrorDetails, where: str) -> str:
         reason = f"should be {_KIND_OF_ERROR[detail['type']]}"
     if detail["type"] == "value_error":
         return f"{path or 'the experiment'}: {reason}"
-    return f"{path} is {_shown(detail['input'])}, but it {reason}."
+    return f"{path} is {shown(detail['input'])}, but it {reason}."
 
 
 def _options_at(kind: type[Options], parents: list[str]) -> type[Options]:
@@ -92,6 +107,7 @@ def _options_at(kind: type[Options], parents: list[str]) -> type[Options]:
     return kind
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value for an error message, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -21,6 +21,7 @@ from sd_core import hookspecs
 from sd_core.entries import Entry, GuidanceEntry, MetricEntry, PriorEntry, RendererEntry
 from sd_core.errors import PluginError, nearest
 
+CORE = "sd-core"
 GROUP = "sd_core"
 BUILTIN_MODULES = ("sd_core.baselines", "sd_core.priors", "sd_core.renderers")
 
@@ -54,9 +55,9 @@ class Candidate:
 
 def candidates(installed: bool, builtin: bool, extra: Iterable[ModuleType]) -> Iterator[Candidate]:
     """Those built in, those installed, and the modules in `extra`."""
-    core = metadata.version("sd-core")
+    core = metadata.version(CORE)
     for name in BUILTIN_MODULES if builtin else ():
-        yield Candidate(name, Source("sd-core", core), partial(import_module, name))
+        yield Candidate(name, Source(CORE, core), partial(import_module, name))
     loaded = set()
     for distribution in _distributions() if installed else ():
         source = Source(distribution.name, distribution.version)
@@ -85,7 +86,7 @@ def _load(point: metadata.EntryPoint, requires: Iterable[str], core: str) -> obj
     for need in map(Requirement, requires):
         asked = need.marker is None or need.marker.evaluate({"extra": ""})
         fits = need.specifier.contains(core, prereleases=True)
-        if normalised(need.name) == "sd-core" and asked and not fits:
+        if normalised(need.name) == CORE and asked and not fits:
             raise PluginError(f"needs sd-core{need.specifier}, this is {core}.")
     return point.load()
 

@@ -82,7 +82,7 @@ def _refuse_non_finite(
     if not clean.isfinite().all():  # then the method is not to blame
         raise NonFiniteGradientError(
             f"the scene's views are not finite at step {step.index}: an earlier step broke it. "
-            "Try a smaller learning rate or regularisation, from an earlier checkpoint."
+            "Try a smaller learning rate or regularisation."
         )
     bad = [int(t) for t, fine in zip(guided.t, finite, strict=True) if not fine]
     raise NonFiniteGradientError(

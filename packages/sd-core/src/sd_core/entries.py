@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from sd_core.errors import PluginError, nearest
+from sd_core.errors import PluginError, ScoreDistillationError, nearest
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -26,7 +26,8 @@ class Entry:
     summary    one line for `score-distill plugins`
     reference  the paper or page it comes from
     config     where its options are, as "package.module:Name"
-    build      where the callable is that makes it from its options, as "package.module:Name"
+    build      where the callable is that makes it, as "package.module:Name"; what it is called with
+               is in the hook's docstring
     """
 
     kind: ClassVar[str] = "entry"
@@ -68,14 +69,16 @@ class Entry:
         return self._load(self.config)
 
     def load_build(self) -> Any:
-        """The callable that makes it from its options; imported now, on first use."""
+        """The callable that makes it, `build(options, context)`; imported now, on first use."""
         return self._load(self.build)
 
     def _load(self, string: str) -> Any:
         module, _, name = string.partition(":")
         try:
             return getattr(import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # such as an OSError for a missing native library
             raise PluginError(
                 f"{self.kind} '{self.name}' cannot load '{string}': {_why(error, module, name)}"
             ) from error
@@ -113,15 +116,19 @@ def _kebab(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "my-name"
 
 
-def _why(error: ImportError | AttributeError, module: str, name: str) -> str:
+def _why(error: BaseException, module: str, name: str) -> str:
     """The cause of a failed `from module import name`, and the remedy."""
     loaded = sys.modules.get(module)
     if isinstance(error, AttributeError) and error.name == name and error.obj is loaded:
         hint = nearest(name, vars(loaded))
         return f"the module has no '{name}'.{hint} Correct the string in the plugin."
-    if not isinstance(error, ModuleNotFoundError) or not error.name:
-        return f"{type(error).__name__}: {error}. Update or repair the plugin."
-    return _why_missing(error.name, module)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return _why_missing(error.name, module)
+    told = " ".join(str(error).split())
+    if isinstance(error, ScoreDistillationError):  # says the remedy itself
+        return told
+    cause = f"{type(error).__name__}: {told.removesuffix('.')}" if told else type(error).__name__
+    return f"{cause}. Update or repair the plugin."
 
 
 def _why_missing(missing: str, module: str) -> str:

@@ -31,6 +31,13 @@ class EstimatorOptions(Options):
     shared_noise: bool = option(
         False, "Train at the scene step's own t and noise instead of fresh draws."
     )
+    weight_decay: float = option(0.01, "Weight decay of the estimator's AdamW.", ge=0)
+    warm_up_steps: int = option(
+        0,
+        "Steps of the scene over which the estimator's step size grows linearly to its value. "
+        "ProlificDreamer's own code has 500, threestudio none.",
+        ge=0,
+    )
 
 
 class AbstractNoiseEstimator(nn.Module, ABC):

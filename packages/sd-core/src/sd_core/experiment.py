@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sd_core.camera_sampling import CameraOptions
@@ -26,10 +26,18 @@ class Choice:
 
     entry: Entry
     options: Options
+    methods: Mapping[str, "Choice"] = field(default_factory=dict)  # those it is made of
 
     def table(self) -> Table:
         """As an experiment file would say it, with every default."""
-        return {"name": self.entry.name, **self.options.model_dump(mode="json")}
+        return {"name": self.entry.name, **self._own()}
+
+    def with_methods(self) -> "list[Choice]":
+        """This choice and all that it is made of."""
+        return [self, *(each for part in self.methods.values() for each in part.with_methods())]
+
+    def _own(self) -> Table:
+        return self.options.resolved({name: part._own() for name, part in self.methods.items()})
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Experiment:
     def choices(self) -> list[Choice]:
         """Every plugin that takes part by name."""
         stages = [choice for s in self.stages for choice in (s.guidance, s.renderer) if choice]
-        return [self.prior, *stages]
+        return [each for choice in (self.prior, *stages) for each in choice.with_methods()]
 
     def choose(self, kind: str, table: Table, where: str) -> Choice:
         """Find the plugin that a table names, and check its options."""
@@ -86,10 +94,16 @@ class Experiment:
         if not isinstance(name, str):
             names = ", ".join(self.plugins.of_kind(kind))
             raise ConfigError(f"{where} has no name. Add name = one of: {names}.")
-        entry = self.plugins.find(kind, name)
-        config = options_of(entry)
         own = {key: value for key, value in table.items() if key != "name"}
-        return Choice(entry, parse_options(config, own, where=where))
+        return self._choice(self.plugins.find(kind, name), own, where)
+
+    def _choice(self, entry: Entry, own: Table, where: str) -> Choice:
+        options = parse_options(options_of(entry), own, where=where)
+        methods = {
+            name: self._choice(self.plugins.find("guidance", name), told, f"{where}.options.{name}")
+            for name, told in options.methods().items()
+        }
+        return Choice(entry, options, methods)
 
     def _check_stage(self, stage: StageOptions, before: list[Stage]) -> Stage:
         where = f"stages.{len(before)}"
@@ -98,12 +112,18 @@ class Experiment:
         if stage.renderer is None and before and stage.start_from == "previous":
             renderer, cameras = None, before[-1].cameras
         else:
-            table = {"name": self._default_renderer(), **(stage.renderer or {})}
+            told = stage.renderer or {}
+            table = told if "name" in told else {**self._usual_renderer(before), **told}
             renderer = self.choose("renderer", table, f"{where}.renderer")
             cameras = getattr(renderer.entry.load_build(), "default_cameras", CameraOptions())
         changed = {**cameras.model_dump(), **stage.cameras}
         cameras = parse_options(CameraOptions, changed, where=f"{where}.cameras")
         return Stage(stage, guidance, renderer, cameras)
+
+    def _usual_renderer(self, before: list[Stage]) -> Table:
+        """The last scene of the stages before: beginning from scratch does not change its kind."""
+        last = next((stage.renderer for stage in reversed(before) if stage.renderer), None)
+        return last.table() if last else {"name": self._default_renderer()}
 
     def _default_renderer(self) -> str:
         installed = self.plugins.of_kind("renderer")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from sd_core.config import Options, option
-from sd_core.errors import ConfigError
+from sd_core.errors import ConfigError, nearest
 from sd_core.prompts import PromptOptions
 
 Table = dict[str, Any]
@@ -22,6 +22,8 @@ Table = dict[str, Any]
 # `--set guidance.scale=7.5` means every stage's.
 STAGE_KEYS = ("guidance", "renderer", "optimiser", "cameras", "steps")
 
+# What a bare text means where one of these tables stands.
+_BARE_TEXT_IS = {"prompt": "text", "prior": "name", "guidance": "name", "renderer": "name"}
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -54,6 +56,11 @@ class StageOptions(Options):
         default_factory=dict, description="Camera options, over the renderer's own defaults."
     )
 
+    @field_validator("guidance", "renderer", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
 
 class RunOptions(Options):
     """How a run is watched and kept. None of this changes the result."""
@@ -85,6 +92,11 @@ class ExperimentOptions(Options):
     def _text_alone(cls, value: Any) -> Any:
         return {"text": value} if isinstance(value, str) else value
 
+    @field_validator("prior", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
 
 def read_experiment_file(path: Path) -> Table:
     """A TOML experiment, or the `config.json` of a run folder."""
@@ -114,6 +126,12 @@ def override(table: Table, assignments: Sequence[str]) -> Table:
         if not equals or not all(keys):
             raise ConfigError(
                 f"--set {assignment} is not an assignment. Write --set stages.0.guidance.scale=7.5."
+            )
+        known = sorted({*STAGE_KEYS, *ExperimentOptions.model_fields})
+        if keys[0] not in known:
+            raise ConfigError(
+                f"--set {assignment}: unknown key '{keys[0]}'. Known keys: {', '.join(known)}."
+                f"{nearest(keys[0], known)}"
             )
         if keys[0] in STAGE_KEYS:
             for index, stage in enumerate(_stages(table)):
@@ -169,8 +187,8 @@ def _assign(table: Table, keys: list[str], value: Any, assignment: str) -> None:
         elif last:
             place[key] = value
         else:
-            if key == "prompt" and isinstance(place.get(key), str):
-                place[key] = {"text": place[key]}
+            if key in _BARE_TEXT_IS and isinstance(place.get(key), str):
+                place[key] = {_BARE_TEXT_IS[key]: place[key]}
             if place.get(key) is None:  # not there, or the null of a config.json
                 place[key] = {}
             place = place[key]

@@ -39,7 +39,8 @@ class Guided:
 class GuidanceContext:
     """What a method's `build(config, context)` is given.
 
-    `find(name, options)` builds another installed method, for methods made of others.
+    `find(name, options)` builds another installed method, for methods made of others: one that
+    the options' own `methods()` declares.
     """
 
     prior: AbstractPrior

@@ -30,14 +30,15 @@ def sd_guidance_methods() -> Iterable[GuidanceEntry]:  # type: ignore[empty-body
     def sd_guidance_methods():
         return [GuidanceEntry(
             name="drift",
-            summary="The guided prior against the score of a moment ago",
+            summary="SDS whose noise drifts to the prior without a prompt",
             reference="Doe 2026, arXiv:2601.00000",
             config="sd_guidance_drift.drift:DriftOptions",
             build="sd_guidance_drift.drift:Drift",
         )]
     ```
     Called once, when the program starts. An experiment that names a method checks its options
-    with `config` and calls `build(options, context)`, which gives an `AbstractGuidance`.
+    with `config`, a subclass of `sd_core.config.Options`, and calls `build(options, context)` with
+    a `sd_core.guidance.GuidanceContext`; it gives an `AbstractGuidance`.
     """
 
 
@@ -64,7 +65,10 @@ def sd_renderers() -> Iterable[RendererEntry]:  # type: ignore[empty-body]
         )]
     ```
     Called once, when the program starts. A stage that names a renderer checks its options with
-    `config` and calls `build(options, context)`, which gives an `AbstractRenderer`.
+    `config`, a subclass of `sd_core.config.Options`, and calls `build(options, context)` with a
+    `sd_core.renderer.RendererContext`; it gives an `AbstractRenderer`. Here `build` must be the
+    class itself, no function: the cameras of a stage are read from its `default_cameras` before
+    anything is built.
     """
 
 
@@ -91,7 +95,8 @@ def sd_metrics() -> Iterable[MetricEntry]:  # type: ignore[empty-body]
         )]
     ```
     Called once, when the program starts. An evaluation that names a metric checks its options
-    with `config` and calls `build`, which gives an `AbstractMetric`.
+    with `config`, a subclass of `sd_core.config.Options`, and calls `build(options, context)` with
+    a `sd_core.metric.MetricContext`; it gives an `AbstractMetric`.
     """
 
 
@@ -118,5 +123,6 @@ def sd_priors() -> Iterable[PriorEntry]:  # type: ignore[empty-body]
         )]
     ```
     Called once, when the program starts. An experiment that names a prior checks its options
-    with `config` and calls `build(options, context)`, which gives an `AbstractPrior`.
+    with `config`, a subclass of `sd_core.config.Options`, and calls `build(options, context)` with
+    a `sd_core.prior.PriorContext`; it gives an `AbstractPrior`.
     """

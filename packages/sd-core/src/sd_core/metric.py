@@ -1,10 +1,23 @@
 """Contract 4: a metric, a number for the finished views of a prompt."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
+
+import torch
 
 from sd_core.cameras import CameraBatch
 from sd_core.shapes import Images
+
+
+@dataclass(frozen=True)
+class MetricContext:
+    """What a metric's `build(options, context)` is given.
+
+    `device` is where the views will be, and where a model of the metric's own belongs.
+    """
+
+    device: torch.device
 
 
 class AbstractMetric(ABC):

@@ -62,5 +62,5 @@ def save_video(path: Path, images: Images, frames_per_second: int = 24) -> None:
             written = 0
         if written != len(frames):
             aside.unlink(missing_ok=True)
-            raise OSError(f"ffmpeg wrote {written} of {len(frames)} frames. Is the disk full?")
+            raise OSError(f"ffmpeg wrote {written} of {len(frames)} frames; the disk may be full")
         aside.replace(path)

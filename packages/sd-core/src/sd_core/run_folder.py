@@ -1,7 +1,7 @@
 """A run folder: what made it, the log, previews, checkpoints, scenes and final pictures.
 
 config.json   the experiment as resolved; `score-distill run config.json` repeats it
-made_by.json  versions, plugins, prior, machine
+made_by.json  versions, plugins, prior, machine; again for each time that it was resumed
 log.jsonl     one line a step
 previews/     pictures along the way
 checkpoints/  the last two
@@ -14,7 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +99,17 @@ class RunFolder:
             return
         import fcntl
 
-        with disk_errors(self.path), (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunFolderError(
-                    f"another process is running in {self.path}. Wait for it, or stop it."
-                ) from None
+        # The block runs outside `disk_errors`: an OSError in there need not be about this folder.
+        with ExitStack() as held:
+            with disk_errors(self.path):
+                # To append: opening changes nothing, so that a finished run stays as it is.
+                file = held.enter_context((self.path / ".lock").open("a"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise RunFolderError(
+                        f"another process is running in {self.path}. Wait for it, or stop it."
+                    ) from None
             yield
 
     def _make_folders(self) -> None:
@@ -120,6 +124,25 @@ class RunFolder:
     def scenes(self, stage: int) -> Path:
         return self.path / "scenes" / f"stage_{stage}"
 
+    def append_resumed(self, record: Table) -> Table:
+        """Add to the list `resumed` of made_by.json; gives the record before, the run's own first.
+
+        Empty where the file is gone: a run can go on without it.
+        """
+        path = self.path / "made_by.json"
+        try:
+            told = dict(json.loads(path.read_text("utf-8")))
+            earlier = [dict(each) for each in told.get("resumed", [])]
+        except FileNotFoundError:
+            told, earlier = {}, []
+        except (OSError, ValueError, TypeError) as error:
+            raise RunFolderError(
+                f"{path} cannot be read ({error}). Is it damaged? Move it away to resume without."
+            ) from None
+        told["resumed"] = [*earlier, record]
+        write_text(path, json.dumps(told, indent=2) + "\n")
+        return earlier[-1] if earlier else told
+
     def append_log(self, line: dict[str, Any]) -> None:
         with disk_errors(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -128,8 +151,10 @@ class RunFolder:
         """Drop what was logged after the checkpoint that a resumed run starts from."""
         if not self.log.is_file():
             return
+        with disk_errors(self.log):
+            lines = self.log.read_text("utf-8").splitlines()
         kept = []
-        for line in self.log.read_text("utf-8").splitlines():
+        for line in lines:
             try:
                 entry = json.loads(line)
             except ValueError:  # the line that a kill cut short

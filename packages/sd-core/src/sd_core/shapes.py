@@ -9,11 +9,10 @@ from torch import Tensor
 
 # Rendered pictures in [0, 1]; a scene that lives in latent space renders its latents directly.
 Images = Float[Tensor, "batch channels height width"]
-# What the prior diffuses: VAE latents, or pictures themselves for a prior without an encoder.
-Latents = Float[Tensor, "batch channels height width"]
+# What the prior diffuses: VAE latents, or pictures themselves for a prior without an encoder. Its
+# axes have names of their own, so that one function may take both.
+Latents = Float[Tensor, "batch latent_channels latent_height latent_width"]
 # One number for each sample, such as a weight or a scale.
 PerSample = Float[Tensor, "batch"]
 # Diffusion times as indices into the noise schedule: 0 is almost clean, len(schedule) - 1 noise.
 Timesteps = Int[Tensor, "batch"]
-# Class probabilities, each row summing to one.
-Probabilities = Float[Tensor, "batch classes"]

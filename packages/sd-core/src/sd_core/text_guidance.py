@@ -10,7 +10,7 @@ from torch import Tensor
 from sd_core.shapes import Latents, PerSample
 
 # The predictions under each sample's own negatives, on that sample's own noisy latents.
-Negatives = Float[Tensor, "batch negatives channels height width"]
+Negatives = Float[Tensor, "batch negatives latent_channels latent_height latent_width"]
 NegativeWeights = Float[Tensor, "batch negatives"]
 
 # Keeps the projection finite where the positive says nothing (Perp-Neg's own constant).

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Generator, nn
 
 from sd_core.cameras import CameraBatch
-from sd_core.config import Options, option
+from sd_core.config import Options, option, shown
 from sd_core.errors import ConfigError
 from sd_core.guidance import GuidanceContext
 from sd_core.noising import Noised
@@ -29,6 +29,41 @@ class MixOptions(Options):
         description="For each method named above, a table of that method's own options.",
     )
 
+    @model_validator(mode="after")
+    def _all_options_count(self) -> "MixOptions":
+        for name, told in self.options.items():
+            if name not in self.methods():
+                raise ValueError(
+                    f"there are options for '{name}', but no part comes from it. "
+                    f"Name it as noising, target or source, or remove options.{name}."
+                )
+            for key in sorted(self._without_effect(name) & set(told)):
+                instead = {
+                    "weight": "a mix weighs with its own weight. Remove it, or set that one",
+                    "timesteps": f"t comes from the noising, '{self.noising}'. "
+                    f"Remove it, or set options.{self.noising}.timesteps",
+                }[key]
+                raise ValueError(f"options.{name}.{key} is {shown(told[key])}, but {instead}.")
+        return self
+
+    def methods(self) -> dict[str, dict[str, Any]]:
+        names = (self.noising, self.target, self.source)
+        return {name: self.options.get(name, {}) for name in names}
+
+    def resolved(self, methods: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        """Without what would be refused, so that the recorded experiment can be run again."""
+        options = {
+            name: {
+                key: value for key, value in own.items() if key not in self._without_effect(name)
+            }
+            for name, own in methods.items()
+        }
+        return {**super().resolved(methods), "options": options}
+
+    def _without_effect(self, name: str) -> set[str]:
+        """The options of a method that a mix takes no notice of."""
+        return {"weight"} if name == self.noising else {"weight", "timesteps"}
+
 
 class Mix(AbstractResidual):
     """g = w(t)·(target of one method - source of another), at a third one's noised sample.
@@ -40,11 +75,9 @@ class Mix(AbstractResidual):
         super().__init__(config.weight, context)
         self.config = config
         names = {"noising": config.noising, "target": config.target, "source": config.source}
-        _check_options(config, names.values())
         self.methods = nn.ModuleDict()
-        for name in names.values():
-            if name not in self.methods:
-                self.methods[name] = context.find(name, config.options.get(name, {}))
+        for name, options in config.methods().items():
+            self.methods[name] = context.find(name, options)
         for part, name in names.items():
             _check_part(part, name, self.methods[name], config.noising)
 
@@ -84,21 +117,18 @@ class Mix(AbstractResidual):
         return method
 
 
-def _check_options(config: MixOptions, names: Any) -> None:
-    unused = sorted(set(config.options) - set(names))
-    if unused:
-        raise ConfigError(
-            f"guidance 'mix' has options for '{unused[0]}', but no part comes from it. "
-            f"Name it as noising, target or source, or remove guidance.options.{unused[0]}."
-        )
-
-
 def _check_part(part: str, name: str, method: nn.Module, noising: str) -> None:
     if not isinstance(method, AbstractResidual):
         raise ConfigError(
             f"guidance 'mix' cannot take its {part} from '{name}': that method is not made of a "
             "noising, a target and a source. Use it as a whole: --guidance " + name + "."
         )
+    for own in ("gradient", "update_estimator"):
+        if getattr(type(method), own) is not getattr(AbstractResidual, own):
+            raise ConfigError(
+                f"guidance 'mix' cannot take its {part} from '{name}': that method has a {own} of "
+                f"its own, which its parts do not tell. Use it as a whole: --guidance {name}."
+            )
     if part != "noising" and method.needs_own_noising and name != noising:
         raise ConfigError(
             f"guidance 'mix': the {part} of '{name}' is only right at the samples that '{name}' "

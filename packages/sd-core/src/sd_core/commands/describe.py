@@ -18,7 +18,7 @@ from sd_core.experiment_options import (
     RunOptions,
     StageOptions,
 )
-from sd_core.plugins import Plugins
+from sd_core.plugins import KINDS, Plugins
 from sd_core.prompts import PromptOptions
 from sd_core.timesteps import TimestepOptions
 
@@ -32,7 +32,6 @@ TABLES: dict[str, type[Options]] = {
     "timesteps": TimestepOptions,
     "estimator": EstimatorOptions,
 }
-KINDS = ("guidance", "metric", "prior", "renderer")
 
 
 def main(parsed: argparse.Namespace, plugins: Plugins) -> int:

@@ -2,12 +2,12 @@
 
 import argparse
 
-from sd_core.plugins import Plugins
+from sd_core.plugins import KINDS, Plugins
 
 
 def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
     """One line for each entry: kind, name, summary, source."""
-    for kind in ("guidance", "renderer", "prior", "metric"):
+    for kind in KINDS:
         for name, entry in plugins.of_kind(kind).items():
             print(f"{kind:9} {name:18} {entry.summary} ({plugins.source(kind, name)})")
     for name in plugins.blocked:

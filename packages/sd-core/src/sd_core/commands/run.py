@@ -1,6 +1,8 @@
 """`score-distill run`: an experiment file, or just a prompt with everything else by default."""
 
 import argparse
+import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -27,7 +29,8 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
         made_by=made_by(experiment, prior, parsed.arguments),
     )
     try:
-        return watch(experiment, prior, folder, Start(), quiet=parsed.quiet)
+        with folder.locked():
+            return watch(experiment, prior, folder, Start(), quiet=parsed.quiet)
     except ScoreDistillationError:
         if not folder.log.exists():  # some mistakes show only when the stages are built
             shutil.rmtree(path, ignore_errors=True)
@@ -36,6 +39,7 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
 
 def experiment_table(parsed: argparse.Namespace) -> Table:
     """The file, then the short options, then `--set`, each over the one before."""
+    _refuse_bare_prompt(parsed)
     table: Table = read_experiment_file(Path(parsed.experiment)) if parsed.experiment else {}
     if parsed.prompt is not None:
         told = table.get("prompt")
@@ -50,6 +54,21 @@ def experiment_table(parsed: argparse.Namespace) -> Table:
     if "prompt" not in table:
         raise ConfigError('there is no prompt. Say what to make: --prompt "a red bear".')
     return table
+
+
+def _refuse_bare_prompt(parsed: argparse.Namespace) -> None:
+    """`score-distill run "a red bear"` names no file, but means a prompt."""
+    told: str = parsed.experiment or ""
+    if parsed.prompt is not None or not told.strip():
+        return
+    # Not Path.exists, which is an error where a name is too long.
+    if told.endswith((".toml", ".json")) or os.path.exists(told):
+        return
+    text = " ".join(told.split())  # the message stays one line
+    raise ConfigError(
+        f"there is no experiment file {text!r}. Give a .toml or .json file, or say what to make: "
+        f"score-distill run --prompt {shlex.quote(text)}."
+    )
 
 
 def default_name(experiment: Experiment) -> str:

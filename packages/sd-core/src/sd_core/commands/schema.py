@@ -22,8 +22,10 @@ def experiment_schema(plugins: Plugins) -> dict[str, Any]:
     schema = ExperimentOptions.model_json_schema()
     shared = schema["$defs"]
     for kind in ("guidance", "renderer", "prior"):
+        entries = plugins.of_kind(kind)
+        bare_name = {"type": "string", "enum": list(entries)}
         shared[kind] = {
-            "anyOf": [_plugin_schema(entry, shared) for entry in plugins.of_kind(kind).values()]
+            "anyOf": [bare_name, *(_plugin_schema(entry, shared) for entry in entries.values())]
         }
     schema["properties"]["prior"] = {"$ref": "#/$defs/prior"}
     schema["properties"]["prompt"] = {

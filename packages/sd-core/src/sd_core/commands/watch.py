@@ -20,6 +20,7 @@ from sd_core.run_folder import RunFolder
 from sd_core.runner import Progress, Start, Stop, run_stages
 
 QUIET_SECONDS = 10.0
+UNKNOWN = "?"
 
 
 def load_prior(experiment: Experiment) -> AbstractPrior:
@@ -32,9 +33,9 @@ def load_prior(experiment: Experiment) -> AbstractPrior:
 def watch(
     experiment: Experiment, prior: AbstractPrior, folder: RunFolder, start: Start, *, quiet: bool
 ) -> int:
-    """Run, show progress, and say at the end where everything is."""
+    """Run, show progress, and say at the end where everything is; the caller holds the lock."""
     stop = Stop()
-    with stop_at_ctrl_c(stop), folder.locked():
+    with stop_at_ctrl_c(stop):
         steps = run_stages(experiment, prior, folder, start=start, stop=stop)
         if quiet or not sys.stdout.isatty():
             _show_lines(steps)
@@ -68,22 +69,24 @@ def _show_bar(steps: Iterator[Progress]) -> None:
         TextColumn("stage {task.fields[stage]}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.1f} steps/s"),
+        TextColumn("{task.fields[rate]} steps/s"),
         TimeRemainingColumn(),
-        TextColumn("|g| {task.fields[norm]:.3g}"),
+        TextColumn("|g| {task.fields[norm]}"),
         console=Console(),
     )
     rate = _Rate()
     with bar:
-        task = bar.add_task("", stage=0, rate=0.0, norm=0.0)
+        task = bar.add_task("", total=None, stage=0, rate=UNKNOWN, norm=UNKNOWN)
         for step in steps:
+            if rate.begins(step):
+                bar.reset(task)  # the time left is not to be told from the stage before
             bar.update(
                 task,
                 total=step.steps,
                 completed=step.step + 1,
                 stage=step.stage,
-                rate=rate.after(step),
-                norm=step.logs["gradient_norm"],
+                rate=_shown(rate.after(step), ".1f"),
+                norm=_shown(step.logs["gradient_norm"], ".3g"),
             )
 
 
@@ -94,25 +97,32 @@ def _show_lines(steps: Iterator[Progress]) -> None:
         if now - shown < QUIET_SECONDS and step.step + 1 < step.steps:
             continue
         shown = now
-        left = (step.steps - step.step - 1) / speed
+        left = (step.steps - step.step - 1) / speed if speed else None
         print(
-            f"stage {step.stage} step {step.step + 1}/{step.steps} {speed:.1f} steps/s "
-            f"{left:.0f} s left |g| {step.logs['gradient_norm']:.3g}",
+            f"stage {step.stage} step {step.step + 1}/{step.steps} {_shown(speed, '.1f')} steps/s "
+            f"{_shown(left, '.0f')} s left |g| {step.logs['gradient_norm']:.3g}",
             flush=True,
         )
 
 
+def _shown(value: float | None, form: str) -> str:
+    return UNKNOWN if value is None else format(value, form)
+
+
 class _Rate:
-    """Steps a second, from the first step seen of each stage on."""
+    """Steps a second, from the first step seen of each stage on: None until there are two."""
 
     def __init__(self) -> None:
         self._stage = -1
         self._first = 0
         self._began = 0.0
 
-    def after(self, step: Progress) -> float:
+    def begins(self, step: Progress) -> bool:
+        return step.stage != self._stage
+
+    def after(self, step: Progress) -> float | None:
         now = time.monotonic()
-        if step.stage != self._stage:
+        if self.begins(step):
             self._stage, self._first, self._began = step.stage, step.step, now
-            return 1.0
+            return None
         return (step.step - self._first) / max(now - self._began, 1e-6)

@@ -1,4 +1,4 @@
-"""The built-in priors: small distributions whose score is known exactly, at every t."""
+"""The built-in priors: small distributions whose score is known exactly, and Stable Diffusion."""
 
 from sd_core.entries import PriorEntry
 from sd_core.hookspecs import hookimpl
@@ -20,5 +20,12 @@ def sd_priors() -> list[PriorEntry]:
             reference="this project",
             config="sd_core.priors.image_bank:ImageBankOptions",
             build="sd_core.priors.image_bank:build",
+        ),
+        PriorEntry(
+            name="stable-diffusion",
+            summary="Stable Diffusion 1, 2 and XL, from the hub or a folder (extra: diffusers)",
+            reference="Rombach et al. 2022, arXiv:2112.10752; Podell et al. 2023, arXiv:2307.01952",
+            config="sd_core.priors.diffusion.stable_diffusion:StableDiffusionOptions",
+            build="sd_core.priors.diffusion.stable_diffusion:build",
         ),
     ]

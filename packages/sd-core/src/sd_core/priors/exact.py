@@ -1,5 +1,6 @@
 """What the exact priors share: a finite set of members, and prompts that select among them."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -16,13 +17,17 @@ from sd_core.prior import AbstractPrior
 from sd_core.priors.empirical_estimator import EmpiricalEstimator
 from sd_core.shapes import Images, Latents
 
+_VIEW_WORDS = re.compile(
+    r", (front|side|back|overhead) view$|^(front|side|back|overhead) view of ", re.IGNORECASE
+)
+
 
 class ExactPrior(AbstractPrior):
     """A weighted set of members (components, pictures), each with the prompts it answers to.
 
-    A prompt selects the members that list it; the empty prompt selects all. View words that no
-    member lists ("a red bear, side view") are dropped from the last comma on. Where no member
-    lists any prompt at all, every prompt selects everything.
+    A prompt selects the members that list it; the empty prompt selects all. The usual view words
+    are dropped where no member lists them: "a red bear, side view" is then "a red bear". Where no
+    member lists any prompt at all, every prompt selects everything.
     """
 
     def __init__(
@@ -76,12 +81,13 @@ class ExactPrior(AbstractPrior):
         """log of the members' weights, -inf where the prompt leaves a member out; sums to one."""
         if not prompt or not self._members:
             return self.log_weights
-        members = self._members.get(prompt) or self._members.get(prompt.rpartition(",")[0])
+        members = self._members.get(prompt) or self._members.get(_VIEW_WORDS.sub("", prompt))
         if members is None:
             known = sorted(self._members)
             shown = ", ".join(f"'{text}'" for text in known[:8]) + (", ..." * (len(known) > 8))
             raise ConfigError(
-                f"this prior knows no prompt '{prompt}'. It knows: {shown}.{nearest(prompt, known)}"
+                f"this prior knows no prompt '{prompt}'. It knows: {shown}, and the empty "
+                f"prompt.{nearest(prompt, known)}"
             )
         selected = torch.full_like(self.log_weights, -torch.inf)
         selected[members] = self.log_weights[members]

@@ -1,5 +1,6 @@
 """The exact prior of a finite set of pictures."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
+from pydantic import field_validator
 from torch import Generator, Tensor
 
 from sd_core.condition import Condition
@@ -32,6 +34,12 @@ class ImageBankOptions(Options):
     memory: int = option(
         256, "Renders that the estimator of the rendered distribution keeps.", ge=0
     )
+
+    @field_validator("folder")
+    @classmethod
+    def _the_same_from_everywhere(cls, folder: str) -> str:
+        # A run is resumed from any folder.
+        return str(Path(folder).expanduser().absolute())
 
 
 def build(config: ImageBankOptions, context: PriorContext) -> "ImageBankPrior":
@@ -64,6 +72,10 @@ class ImageBankPrior(ExactPrior):
             memory=memory,
         )
         self.bank = self.encode(images)
+
+    def identity(self) -> dict[str, str]:
+        digest = hashlib.sha256(self.bank.float().cpu().numpy().tobytes()).hexdigest()
+        return {**super().identity(), "pictures": str(len(self.bank)), "sha256": digest}
 
     def encode(self, images: Images, *, generator: Generator | None = None) -> Latents:
         return 2 * images - 1

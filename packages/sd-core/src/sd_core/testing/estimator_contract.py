@@ -12,6 +12,8 @@ from sd_core.prior import AbstractPrior
 from sd_core.testing import exact
 from sd_core.testing.contract import BATCH, STEP, Contract, assert_equal_states
 
+ORDER = [3, 0, 4, 1, 2]
+
 
 class EstimatorContract(Contract):
     """What every estimator of the rendered distribution promises."""
@@ -37,6 +39,37 @@ class EstimatorContract(Contract):
             noise = estimator.predict_noise(noised, condition, cameras)
             assert noise.shape == noised.noisy.shape
             assert noise.isfinite().all()
+
+    def test_batch_order_only_permutes_the_predictions(
+        self, estimator: AbstractNoiseEstimator, prior: AbstractPrior
+    ) -> None:
+        _fit(estimator, prior, times=2)
+        noised, cameras = _draw(prior, BATCH, seed=0), exact.some_cameras(BATCH, prior.device)
+        condition = prior.encode_text([exact.PROMPT] * BATCH)
+        for seen, shuffled in ((cameras, cameras.select(ORDER)), (None, None)):
+            straight = estimator.predict_noise(noised, condition, seen).detach()
+            other = estimator.predict_noise(_in_order(noised), condition, shuffled).detach()
+            torch.testing.assert_close(other, straight[ORDER], rtol=1e-4, atol=1e-5)
+
+    def test_the_latents_stay_untouched(
+        self, estimator: AbstractNoiseEstimator, prior: AbstractPrior
+    ) -> None:
+        noised = _draw(prior, BATCH, seed=0)
+        before = deepcopy(vars(noised))
+        condition = prior.encode_text([exact.PROMPT] * BATCH)
+        estimator.predict_noise(noised, condition, None)
+        _fit(estimator, prior, times=1, noised=noised)
+        assert_equal_states(vars(noised), before)
+        assert noised.clean.grad is None and noised.noisy.grad is None
+
+    def test_global_random_state_stays_untouched(
+        self, estimator: AbstractNoiseEstimator, prior: AbstractPrior
+    ) -> None:
+        noised, condition = _draw(prior, BATCH, seed=0), prior.encode_text([exact.PROMPT] * BATCH)
+        before = torch.get_rng_state()
+        estimator.predict_noise(noised, condition, None)
+        _fit(estimator, prior, times=1, noised=noised)
+        assert torch.equal(torch.get_rng_state(), before)
 
     def test_the_prior_stays_untouched_while_it_learns(
         self, estimator: AbstractNoiseEstimator, prior: AbstractPrior
@@ -66,13 +99,21 @@ def _draw(prior: AbstractPrior, count: int, seed: int) -> Noised:
     return draw(prior.schedule, clean, t, Generator(prior.device).manual_seed(seed))
 
 
+def _in_order(noised: Noised) -> Noised:
+    return Noised(*(each[ORDER] for each in (noised.clean, noised.noise, noised.t, noised.noisy)))
+
+
 def _fit(
-    estimator: AbstractNoiseEstimator, prior: AbstractPrior, *, times: int, seed: int = 0
+    estimator: AbstractNoiseEstimator,
+    prior: AbstractPrior,
+    *,
+    times: int,
+    seed: int = 0,
+    noised: Noised | None = None,
 ) -> None:
     for index in range(times):
-        noised = _draw(prior, BATCH, seed + index)
         estimator.fit(
-            noised,
+            _draw(prior, BATCH, seed + index) if noised is None else noised,
             prior.encode_text([exact.PROMPT] * BATCH),
             exact.some_cameras(BATCH, prior.device),
             predicted=None,

@@ -56,7 +56,8 @@ class GuidanceContract(Contract):
         assert not guided.gradient.requires_grad
         assert guided.gradient.isfinite().all()
         assert guided.t.shape == (BATCH,)
-        assert all(type(value) is float for value in guided.logs.values())
+        logs = guided.logs
+        assert {name: type(logs[name]) for name in logs} == dict.fromkeys(logs, float)
 
     def test_equal_generators_give_equal_bits(
         self, guidance: AbstractGuidance, prior: AbstractPrior

@@ -25,7 +25,8 @@ class MetricContract(Contract):
 
     def test_the_numbers_are_named_and_finite(self, images: Tensor) -> None:
         numbers = _measure(self.make(), [images])
-        assert numbers and all(type(value) is float for value in numbers.values())
+        assert numbers
+        assert {name: type(numbers[name]) for name in numbers} == dict.fromkeys(numbers, float)
         assert torch.tensor(list(numbers.values())).isfinite().all()
 
     def test_two_updates_equal_one(self, images: Tensor) -> None:

@@ -1,0 +1,115 @@
+"""What a diffusion prior will need of a GPU's memory, said before it is loaded.
+
+The parts are built without weights on torch's `meta` device and run there (`dry_run.py`), at the
+experiment's batch, precision and picture size. Not counted: the scene, and what CUDA and its
+libraries take for themselves, about 1 GiB.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from sd_core.priors.diffusion.dry_run import peak_bytes
+from sd_core.priors.diffusion.family import family_of
+from sd_core.priors.diffusion.latent_codec import LatentCodec, latent_shape_of
+from sd_core.priors.diffusion.model_files import FileOptions, ModelFiles, open_model
+from sd_core.priors.diffusion.model_ids import find_model
+from sd_core.priors.diffusion.stable_diffusion import (
+    StableDiffusionOptions,
+    picture_size,
+    precisions,
+)
+
+META = torch.device("meta")
+TEXT_TOKENS = 77  # the window of CLIP's text encoders
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes. `held` stays all the time; of `passing` only the largest exists at any one time."""
+
+    held: dict[str, int]
+    passing: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """What the prior needs at its worst moment."""
+        return sum(self.held.values()) + max(self.passing.values())
+
+
+def plan_memory(
+    config: StableDiffusionOptions, *, device: torch.device, batch: int, has_estimator: bool
+) -> MemoryPlan:
+    """For `batch` views a step, classifier-free guidance on. The model must be on this machine."""
+    files = open_model(find_model(config.model, config.revision), FileOptions(config.variant))
+    family = family_of(files)
+    dtype, vae_dtype = precisions(config, files, device)
+    size = picture_size(config, files, family)
+    network = _blank(files, family.network, dtype)
+    vae = _blank(files, "vae", vae_dtype)
+    shape = latent_shape_of(files.read_json("vae/config.json"), size)
+    held = {"network": _bytes(network), "VAE": _bytes(vae)}
+    if not config.offload_text_encoder:
+        parts = [part for part in ("text_encoder", "text_encoder_2") if files.has(part)]
+        held["text encoders"] = sum(_bytes(_blank(files, part, dtype)) for part in parts)
+
+    def predict(count: int) -> object:
+        noisy = torch.empty(count, *shape, device=META, dtype=dtype, requires_grad=True)
+        t = torch.empty(count, device=META, dtype=torch.long)
+        return family.predict(network, noisy, t, _blank_text(network, count, dtype))
+
+    def encode() -> None:
+        codec = LatentCodec(vae, files.read_json("vae/config.json"), picture_size=size)
+        pictures = torch.empty(batch, 3, *size, device=META, requires_grad=True)
+        moments = codec.vae.encode((2 * pictures - 1).to(vae_dtype)).latent_dist.mean
+        moments.backward(torch.empty_like(moments))
+
+    passing = {
+        f"network, {2 * batch} at once": peak_bytes(_without_graph(lambda: predict(2 * batch))),
+        f"VAE, {batch} forward and backward": peak_bytes(encode),
+    }
+    if has_estimator:
+        learn = f"estimator, {batch} forward and backward"
+        passing[learn] = peak_bytes(lambda: _backward(predict(batch)))
+    return MemoryPlan(held, passing)
+
+
+def _blank(files: ModelFiles, component: str, dtype: torch.dtype) -> nn.Module:
+    """The part with shapes and no weights."""
+    kind = files.class_of(component)
+    config = files.read_json(f"{component}/config.json")
+    with META:
+        # diffusers' classes are made from a table, transformers' from an object.
+        of_diffusers = hasattr(kind, "from_config") and not hasattr(kind, "config_class")
+        made: nn.Module = (
+            kind.from_config(config) if of_diffusers else kind(kind.config_class.from_dict(config))
+        )
+    # nn.Module.to: diffusers' own warns of layers to keep in float32, also where there are none.
+    return nn.Module.to(made, dtype).eval().requires_grad_(False)
+
+
+def _blank_text(network: Any, count: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Conditions of the right shapes, for every family; each reads its own."""
+    config = network.config
+    tensors = {"text": torch.empty(count, TEXT_TOKENS, config.cross_attention_dim, device=META)}
+    if config.get("addition_embed_type") == "text_time":
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        tensors["pooled"] = torch.empty(count, pooled, device=META)
+        tensors["sizes"] = torch.empty(count, 6, device=META)
+    return {name: tensor.to(dtype) for name, tensor in tensors.items()}
+
+
+def _without_graph(run: Callable[[], object]) -> Callable[[], object]:
+    return torch.no_grad()(run)
+
+
+def _backward(output: Any) -> None:
+    output.backward(torch.empty_like(output))
+
+
+def _bytes(module: nn.Module) -> int:
+    tensors = [*module.parameters(), *module.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
