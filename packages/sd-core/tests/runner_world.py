@@ -36,6 +36,3 @@ def assert_same_end(run, whole):
 def scene_of(run, stage):
     (path,) = list_checkpoints(run.folder.scenes(stage))
     return load_checkpoint(path, experiment=run.folder.fingerprint)
-
-
-# going on after a stop

@@ -102,6 +102,3 @@ def same(one: Any, other: Any) -> bool:
 def experiment_file(text) -> str:
     Path("experiment.toml").write_text(text)
     return "experiment.toml"
-
-
-# a run from a prompt
