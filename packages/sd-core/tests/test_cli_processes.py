@@ -178,8 +178,8 @@ def test_each_resume_is_recorded(cli):
     first, second = now.pop("resumed")
     assert now == before
     assert first["from"] == second["from"] == {"stage": 0, "steps_done": 4}
-    assert set(first) == {"resumed", "from", "versions", "plugins", "machine"}
-    for key in ("versions", "plugins", "machine"):
+    assert set(first) == {"resumed", "from", "versions", "plugins", "prior", "machine"}
+    for key in ("versions", "plugins", "prior", "machine"):
         assert first[key] == before[key]
     assert before["started"] <= first["resumed"] <= second["resumed"]
 
@@ -189,10 +189,12 @@ def test_what_changed_since_is_told_once(cli):
     told = made_by()
     told["versions"] |= {"torch": "1.0", "numpy": "0.1", "python": "2.7"}
     told["plugins"]["guidance sds"] = "my-methods 9"
+    told["prior"]["class"] = "OtherPrior"
     Path("a/made_by.json").write_text(json.dumps(told))
     core = told["plugins"]["renderer affine"]
     assert cli("resume", "a", "--previous").splitlines()[0] == (
-        f"not as before: torch 1.0 -> torch {torch.__version__}, my-methods 9 -> {core}; "
+        f"not as before: torch 1.0 -> torch {torch.__version__}, "
+        f"class OtherPrior -> class GaussianMixturePrior, my-methods 9 -> {core}; "
         "the results may differ"
     )
     assert "not as before" not in cli("resume", "a", "--previous")

@@ -3,7 +3,7 @@
 import platform
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
@@ -11,6 +11,17 @@ from sd_core.experiment import Experiment
 from sd_core.experiment_options import Table
 from sd_core.prior import AbstractPrior
 from sd_core.run_folder import fingerprint
+
+# Those after the first four are of the extra [diffusers].
+LIBRARIES = (
+    "sd-core",
+    "torch",
+    "numpy",
+    "safetensors",
+    "diffusers",
+    "transformers",
+    "peft",
+)
 
 
 def made_by(experiment: Experiment, prior: AbstractPrior, command: list[str]) -> Table:
@@ -28,7 +39,7 @@ def made_by(experiment: Experiment, prior: AbstractPrior, command: list[str]) ->
         "prior": prior.identity(),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("sd-core", "torch", "numpy", "safetensors")},
+            **{name: found for name in LIBRARIES if (found := installed_version(name))},
         },
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
@@ -37,6 +48,14 @@ def made_by(experiment: Experiment, prior: AbstractPrior, command: list[str]) ->
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         },
     }
+
+
+def installed_version(distribution: str) -> str | None:
+    """None where it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

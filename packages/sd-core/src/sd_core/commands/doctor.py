@@ -4,7 +4,7 @@ import argparse
 import os
 import platform
 from collections.abc import Iterator
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -13,9 +13,8 @@ from sd_core.building import choose_device
 from sd_core.errors import ConfigError
 from sd_core.experiment import Choice, Experiment
 from sd_core.experiment_options import read_experiment_file
+from sd_core.made_by import LIBRARIES, installed_version
 from sd_core.plugins import Plugins
-
-LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors", "numpy")
 
 # Module, what it gives, whether it is of use on a CPU. None is needed.
 OPTIONAL = (
@@ -55,7 +54,7 @@ def _libraries() -> Iterator[str]:
     yield "Libraries"
     for name in LIBRARIES:
         missing = 'missing; pip install "sd-core[diffusers]" for the prior stable-diffusion'
-        yield f"  {name:14} {_version(name) or missing}"
+        yield f"  {name:14} {installed_version(name) or missing}"
 
 
 def _optional() -> Iterator[str]:
@@ -65,7 +64,7 @@ def _optional() -> Iterator[str]:
 
 
 def _usable(module: str, on_cpu: bool) -> str:
-    version = _version(module)
+    version = installed_version(module)
     if version is None:
         return "not installed"
     if not on_cpu and not torch.cuda.is_available():
@@ -150,10 +149,3 @@ def _memory(path: Path, plugins: Plugins) -> Iterator[str]:
 def _learns(method: Choice) -> bool:
     """Whether the method, or one that it is made of, trains an estimator."""
     return any("estimator" in type(each.options).model_fields for each in method.with_methods())
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None

@@ -11,8 +11,9 @@ from sd_core.plugins import Plugins
 from sd_core.run_folder import RunFolder
 from sd_core.runner import Start, find_start
 
-# Of the versions in made_by.json, those that decide what is computed, beside the plugins'.
-DECISIVE = ("sd-core", "torch")
+# Of the versions in made_by.json, those that decide what is computed, beside the plugins' and the
+# prior's identity.
+DECISIVE = ("sd-core", "torch", "diffusers", "transformers", "peft")
 
 
 def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
@@ -38,17 +39,18 @@ def resumed_record(made: Table, start: Start) -> Table:
     return {
         "resumed": made["started"],
         "from": {"stage": start.stage, "steps_done": start.steps_done},
-        **{key: made[key] for key in ("versions", "plugins", "machine")},
+        **{key: made[key] for key in ("versions", "plugins", "prior", "machine")},
     }
 
 
 def changed_versions(before: Table, now: Table) -> list[str]:
-    """What is another version now, such as "torch 2.6.0 -> torch 2.13.0"; each change once."""
+    """What is another now, such as "torch 2.6.0 -> torch 2.13.0"; each change once."""
 
     def sources(record: Table) -> dict[str, str]:
         versions = record.get("versions", {})
         decisive = {name: f"{name} {versions[name]}" for name in DECISIVE if name in versions}
-        return {**decisive, **record.get("plugins", {})}
+        prior = {f"prior {key}": f"{key} {told}" for key, told in record.get("prior", {}).items()}
+        return {**decisive, **prior, **record.get("plugins", {})}
 
     old, new = sources(before), sources(now)
     both = ((old[key], new[key]) for key in new if key in old)

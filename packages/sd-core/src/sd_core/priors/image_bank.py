@@ -75,7 +75,7 @@ class ImageBankPrior(ExactPrior):
 
     def identity(self) -> dict[str, str]:
         digest = hashlib.sha256(self.bank.float().cpu().numpy().tobytes()).hexdigest()
-        return {**super().identity(), "pictures": str(len(self.bank)), "sha256": digest}
+        return {**super().identity(), "pictures": str(len(self.bank)), "sha256": digest[:16]}
 
     def encode(self, images: Images, *, generator: Generator | None = None) -> Latents:
         return 2 * images - 1
