@@ -120,8 +120,7 @@ One view a step, latents of {tuple(latents.shape[1:])}, {
 Calls of the network, samples through it, the most bytes of tensors alive at once. Median of
 {ROUNDS} rounds of {STEPS} steps, methods in turn (least to most).
 
-The estimator trains some hundred small tensors: next to this network's passes of a few milliseconds
-that weighs, next to a real one's it does not.
+The network is tiny, so the ratios say little about a real model; no GPU was at hand to measure one.
 {machine("sd-core", "torch", "diffusers", "peft")}. `nox -s benchmarks -- prior_cost`
 """,
     )
