@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 
 from sd_core.camera_sampling import CameraOptions
 from sd_core.cameras import CameraBatch, orbit_cameras
@@ -70,7 +71,7 @@ class Affine(AbstractRenderer):
         columns, rows = pixels[inside].unbind(1)
         picture = torch.ones(1, 3, PREVIEW_PIXELS, PREVIEW_PIXELS)
         picture[0, :2, PREVIEW_PIXELS - 1 - rows, columns] = 0.2  # y upwards, blue on white
-        return picture
+        return 1 - max_pool2d(1 - picture, 3, stride=1, padding=1)  # points of 3×3 pixels
 
 
 def _even_sphere(count: int) -> CameraBatch:
