@@ -1,4 +1,4 @@
-"""Every view becomes the front: the failure that this project is about, in under a minute.
+"""Every view becomes the front: the failure that this project is about, in about a minute.
 
 The world is a ball with a pale face, an ear on each side and a blue patch on its back. The prior
 has memorised 600 pictures of it, and as on the web most of them are taken from the front: 70 %

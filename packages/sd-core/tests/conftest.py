@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the command line."""
+"""Fixtures of the command line, and tiny Stable Diffusion models."""
 
 import pytest
 
@@ -43,3 +43,12 @@ def refused(capsys):
         return err.removeprefix(LINE).removesuffix("\n")
 
     return call
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """A tiny model of each family, to read and not to change."""
+    from sd_core.testing.tiny_pipelines import FAMILIES, save_tiny_pipeline  # needs diffusers
+
+    root = tmp_path_factory.mktemp("models")
+    return {family: save_tiny_pipeline(root / family, family) for family in FAMILIES}

@@ -34,13 +34,7 @@ from sd_core.priors.diffusion.diffusion_prior import StableDiffusionPrior
 from sd_core.priors.diffusion.lora import LoraEstimator
 from sd_core.testing.contract import assert_equal_states
 from sd_core.testing.contracts import EstimatorContract, GuidanceContract
-from sd_core.testing.tiny_pipelines import FAMILIES, Family, save_tiny_pipeline
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    root = tmp_path_factory.mktemp("models")
-    return {family: save_tiny_pipeline(root / family, family) for family in FAMILIES}
+from sd_core.testing.tiny_pipelines import FAMILIES, Family
 
 
 @pytest.fixture(autouse=True)

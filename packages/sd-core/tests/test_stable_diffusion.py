@@ -20,18 +20,12 @@ from sd_core.prior import PriorContext
 from sd_core.priors.diffusion.stable_diffusion import StableDiffusionOptions, build
 from sd_core.testing import exact
 from sd_core.testing.contracts import PriorContract
-from sd_core.testing.tiny_pipelines import FAMILIES, WINDOW, save_tiny_pipeline
+from sd_core.testing.tiny_pipelines import FAMILIES, WINDOW
 from sd_core.text_guidance import classifier_free_guidance
 
 CPU = PriorContext(torch.device("cpu"))
 TIMES = (20, 500, 980)
 LONG = "a very long story of a red bear " * 4  # 104 letters, so 104 tokens of the tiny tokenizer
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("models")
-    return {family: save_tiny_pipeline(root / family, family) for family in FAMILIES}
 
 
 @pytest.fixture(scope="module")
