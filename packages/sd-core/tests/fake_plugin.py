@@ -9,7 +9,7 @@ from sd_core.config import Options, option
 from sd_core.entries import GuidanceEntry, RendererEntry
 from sd_core.guidance import AbstractGuidance, Guided
 from sd_core.hookspecs import hookimpl
-from sd_core.renderer import AbstractRenderer, Rendering
+from sd_core.renderer import AbstractRenderer, Exported, Rendering
 
 
 @hookimpl
@@ -25,7 +25,10 @@ def sd_guidance_methods():
 
 @hookimpl
 def sd_renderers():
-    return [RendererEntry("tiles", "Four", "", "fake_plugin:TilesOptions", "fake_plugin:Tiles")]
+    return [
+        RendererEntry("tiles", "Four", "", "fake_plugin:TilesOptions", "fake_plugin:Tiles"),
+        RendererEntry("solid", "Deep", "", "fake_plugin:TilesOptions", "fake_plugin:Solid"),
+    ]
 
 
 class SickOptions(Options):
@@ -72,3 +75,37 @@ class Tiles(AbstractRenderer):
     def forward(self, cameras):
         quarter = (cameras.azimuth / (torch.pi / 2)).floor().long() % 4
         return Rendering(self.pictures[quarter])
+
+
+class SolidExportOptions(Options):
+    """How often."""
+
+    times: int = option(1, "How often the word is written.", ge=1)
+
+
+class Solid(AbstractRenderer):
+    """Points of the plane that have a depth and normals, begin as an encoded picture, and can be
+    written."""
+
+    export_kinds: ClassVar[tuple[str, ...]] = ("txt", "list")
+    export_options: ClassVar[type[Options]] = SolidExportOptions
+
+    def __init__(self, config, context):
+        super().__init__()
+        self.encoded = context.encode(torch.ones(1, *context.latent_shape))
+        self.point = torch.nn.Parameter(self.encoded[0].clone())
+
+    def forward(self, cameras):
+        return Rendering(self.point.expand(len(cameras), -1, -1, -1))
+
+    def preview(self, cameras):
+        height = cameras.azimuth.view(-1, 1, 1, 1).sin().expand(-1, 1, 8, 8)
+        opacity = torch.ones_like(height)
+        opacity[..., :4] = 0
+        grey = (0.5 + 0.4 * height).repeat(1, 3, 1, 1)
+        return Rendering(grey, opacity, 2 + height, torch.zeros_like(grey))
+
+    def export(self, kind, name, options):
+        text = " ".join(["point"] * options.times).encode()
+        values = str(self.point.detach().flatten().tolist()).encode()
+        return Exported({f"{name}.{kind}": text, f"{name}.values": values}, ("two files",))

@@ -24,7 +24,7 @@ def two_stages(method="vsd", second="going on", **run):
 def assert_same_end(run, whole):
     """Scene, optimiser, guidance, generator, log, scenes and pictures, to the bit."""
     end = newest_state(run.folder)
-    assert set(end) == {"scene", "optimiser", "guidance", "generator"}
+    assert set(end) == {"scene", "latent_shape", "optimiser", "guidance", "generator"}
     assert same(end, newest_state(whole.folder))
     assert log_lines(run.folder) == log_lines(whole.folder)
     for stage in range(len(whole.experiment.stages)):

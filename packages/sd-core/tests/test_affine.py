@@ -66,7 +66,7 @@ def test_views_have_mean_b_and_covariance_a_at():
 
 def test_a_preview_shows_the_points_where_they_are():
     affine = scene(mean=(2.5, 0.0), spread=0.01, view_extent=5.0)
-    (picture,) = affine.preview(cameras(1))
+    (picture,) = affine.preview(cameras(1)).images
     rows, columns = (picture[0] < 1).nonzero().unbind(1)
     assert rows.float().mean() == pytest.approx(0.5 * PREVIEW_PIXELS, abs=2)
     assert columns.float().mean() == pytest.approx(0.75 * PREVIEW_PIXELS, abs=2)

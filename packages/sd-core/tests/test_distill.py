@@ -4,7 +4,7 @@ from torch import nn
 
 from sd_core.cameras import CameraBatch, orbit_cameras
 from sd_core.distill import backward, distill
-from sd_core.errors import NonFiniteGradientError
+from sd_core.errors import ConfigError, NonFiniteGradientError
 from sd_core.guidance import AbstractGuidance, Guided
 from sd_core.prior import AbstractPrior
 from sd_core.renderer import AbstractRenderer, Rendering
@@ -170,6 +170,16 @@ def test_views_that_are_not_finite_are_not_blamed_on_the_method():
         "the scene's views are not finite at step 2: an earlier step broke it. "
         "Try a smaller learning rate or regularisation."
     )
+
+
+def test_views_of_another_shape_than_the_priors_are_refused_by_their_sizes():
+    class Tall(Line):
+        def forward(self, cameras):
+            return Rendering(super().forward(cameras).images.repeat(1, 1, 2, 1))
+
+    told = r"views of shape \(2, 2, 1\) become latents of shape \(2, 2, 1\), .* \(2, 1, 1\)"
+    with pytest.raises(ConfigError, match=told):
+        list(run(Tall(), Told(GRADIENT)))
 
 
 def test_a_report_holds_the_logs_and_the_pictures():

@@ -102,6 +102,16 @@ def test_a_bare_name_is_a_table_of_defaults():
     assert experiment({}, prior="gaussian-mixture").resolved() == experiment({}).resolved()
 
 
+def test_a_prior_of_pictures_is_given_a_voxel_grid_where_one_is_installed():
+    pictures = {"prompt": "x", "prior": {"name": "image-bank", "folder": "f"}}
+    assert Experiment(pictures, plugins()).stages[0].renderer.entry.name == "affine"
+    tiles = plugins().entries["renderer", "tiles"]
+    grid = replace(tiles, entry=replace(tiles.entry, name="voxel-grid"))
+    more = replace(plugins(), entries={**plugins().entries, ("renderer", "voxel-grid"): grid})
+    assert Experiment(pictures, more).stages[0].renderer.entry.name == "voxel-grid"
+    assert Experiment({"prompt": "x"}, more).stages[0].renderer.entry.name == "affine"
+
+
 def test_cameras_begin_with_those_of_the_renderer():
     assert experiment({}).stages[0].cameras.elevation_law == "sphere"
 

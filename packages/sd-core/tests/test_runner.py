@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from runner_world import TWO_STAGES, assert_same_end, one_stage, two_stages
-from sd_core import runner
+from sd_core import show
 from sd_core.baselines.vsd import VSD
 from sd_core.building import build_prior, build_stage
 from sd_core.checkpoint import CheckpointLabel, load_checkpoint, save_checkpoint
@@ -225,7 +225,7 @@ def test_the_contact_sheet_comes_last_as_resume_takes_it_for_the_end(tmp_path, m
     def die(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "save_video", die)
+    monkeypatch.setattr(show, "save_video", die)
     tiles = {"steps": 1, "renderer": {"name": "tiles"}, "guidance": {"name": "sick"}}
     points = {"name": "gaussian-mixture", "shape": [3, 1, 1]}
     points["components"] = [{"mean": [0.5] * 3, "covariance": torch.eye(3).tolist()}]

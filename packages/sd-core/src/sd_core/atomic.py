@@ -12,10 +12,15 @@ from sd_core.errors import RunFolderError
 
 def write_text(path: Path, text: str) -> None:
     """Write or replace one file."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write or replace one file."""
     with disk_errors(path):
         aside = path.with_name(f".{path.name}.partial")
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with aside.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)

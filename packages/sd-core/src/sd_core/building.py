@@ -1,10 +1,10 @@
 """From a checked experiment to the objects of the loop."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Generator
@@ -18,8 +18,21 @@ from sd_core.experiment_options import OptimiserOptions
 from sd_core.guidance import AbstractGuidance, GuidanceContext
 from sd_core.prior import AbstractPrior, PriorContext
 from sd_core.renderer import AbstractRenderer, RendererContext
+from sd_core.shapes import Images, Latents
 
 Built = TypeVar("Built")
+
+
+@runtime_checkable
+class PriorOutline(Protocol):
+    """What a scene is told of the prior; every `AbstractPrior` is one."""
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def encode(self) -> Callable[[Images], Latents]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +55,7 @@ class BuiltStage:
     steps: int
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, *, told_by: str = "run.device") -> torch.device:
     """`auto` is CUDA where there is one; a device that cannot be used is an error."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -53,7 +66,7 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"run.device is '{name}', but it cannot be used ({reason}). Use cpu or auto."
+            f"{told_by} is '{name}', but it cannot be used ({reason}). Use cpu or auto."
         ) from None
 
 
@@ -74,7 +87,7 @@ def build_stage(
 
 
 def build_scene(
-    experiment: Experiment, index: int, prior: AbstractPrior, previous: AbstractRenderer | None
+    experiment: Experiment, index: int, prior: PriorOutline, previous: AbstractRenderer | None
 ) -> BuiltScene:
     """The first half of `build_stage`. A scene that was saved is loaded after this half."""
     seed = _seed(experiment, f"stage {index}")
@@ -113,7 +126,7 @@ def new_optimiser(options: OptimiserOptions, renderer: AbstractRenderer) -> torc
 
 
 def _build_renderer(
-    stage: Stage, prior: AbstractPrior, previous: AbstractRenderer | None, generator: Generator
+    stage: Stage, prior: PriorOutline, previous: AbstractRenderer | None, generator: Generator
 ) -> AbstractRenderer:
     if stage.renderer is None:
         assert previous is not None  # a first stage always has a renderer of its own
@@ -123,6 +136,7 @@ def _build_renderer(
         generator=generator,
         device=prior.device,
         previous=previous if stage.options.start_from == "previous" else None,
+        encode=prior.encode,
     )
     renderer = stage.renderer.entry.load_build()(stage.renderer.options, context)
     return _checked(renderer, AbstractRenderer, stage.renderer.entry)  # type: ignore[type-abstract]

@@ -12,6 +12,7 @@ from sd_core.errors import ScoreDistillationError
 COMMAND_MODULES = {
     "run": "run",
     "resume": "resume",
+    "export": "export",
     "plugins": "list_plugins",
     "describe": "describe",
     "schema": "schema",
@@ -71,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         "--previous", action="store_true", help="from the checkpoint before the newest one"
     )
     _add_quiet(resume)
+    export = commands.add_parser(
+        "export", parents=[shared], help="a run's scene as a file that other programs open"
+    )
+    _add_export_options(export)
     commands.add_parser("plugins", parents=[shared], help="what is installed, and what is broken")
     describe = commands.add_parser(
         "describe", parents=[shared], help="the options of a plugin, or of an experiment's tables"
@@ -105,6 +110,22 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--output", metavar="FOLDER", help="run folder (default: runs/PROMPT-...)")
     _add_quiet(run)
+
+
+def _add_export_options(export: argparse.ArgumentParser) -> None:
+    export.add_argument("run", metavar="RUN")
+    export.add_argument("--to", required=True, metavar="KIND", help="glb, obj, ply, png ...")
+    export.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the export, such as faces=5000; describe renderer NAME lists them",
+    )
+    export.add_argument("--stage", type=int, metavar="N", help="the scene at the end of this stage")
+    export.add_argument("--output", metavar="FILE", help="default: RUN/final/scene.KIND")
+    export.add_argument("--overwrite", action="store_true", help="replace files of that name")
+    export.add_argument("--device", default="auto", metavar="NAME", help="default: auto")
 
 
 class _Version(argparse.Action):

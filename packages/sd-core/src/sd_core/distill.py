@@ -9,11 +9,11 @@ import torch
 from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
-from sd_core.errors import NonFiniteGradientError
+from sd_core.errors import ConfigError, NonFiniteGradientError
 from sd_core.guidance import AbstractGuidance, Guided
 from sd_core.prior import AbstractPrior
 from sd_core.renderer import AbstractRenderer, Rendering
-from sd_core.shapes import Latents
+from sd_core.shapes import Images, Latents
 from sd_core.step import Step
 
 
@@ -47,6 +47,8 @@ def distill(
         cameras = sample_cameras(generator)
         rendering = renderer(cameras)
         latents = prior.encode(rendering.images, generator=generator)
+        if latents.shape[1:] != prior.latent_shape:
+            _refuse_shape(rendering.images, latents, prior)
 
         clean = latents.detach()
         guided = guidance.gradient(clean, cameras, step=step, generator=generator)
@@ -71,6 +73,14 @@ def backward(latents: Latents, gradient: Latents, regularisation: Tensor | None)
         roots.append(regularisation)
         gradients.append(None)
     torch.autograd.backward(roots, gradients)
+
+
+def _refuse_shape(images: Images, latents: Latents, prior: AbstractPrior) -> None:
+    raise ConfigError(
+        f"the scene's views of shape {tuple(images.shape[1:])} become latents of shape "
+        f"{tuple(latents.shape[1:])}, but the prior diffuses {prior.latent_shape}. Set the "
+        "renderer's size to what the prior takes, or choose another renderer."
+    )
 
 
 def _refuse_non_finite(

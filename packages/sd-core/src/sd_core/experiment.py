@@ -16,8 +16,9 @@ from sd_core.plugins import Plugins
 
 DEFAULT_PRIOR = "gaussian-mixture"
 DEFAULT_GUIDANCE = "sds"
-# The first of these that is installed is the default.
-DEFAULT_RENDERERS = ("affine",)
+# The scene of a prior of points; for every other prior the first of the rest that is installed.
+RENDERER_OF_PRIOR = {"gaussian-mixture": "affine"}
+DEFAULT_RENDERERS = ("voxel-grid", "affine")
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ class Experiment:
         return last.table() if last else {"name": self._default_renderer()}
 
     def _default_renderer(self) -> str:
+        if (its_own := RENDERER_OF_PRIOR.get(self.prior.entry.name)) is not None:
+            return its_own
         installed = self.plugins.of_kind("renderer")
         default = next((name for name in DEFAULT_RENDERERS if name in installed), None)
         # Where none of them is installed, `find` says what is.

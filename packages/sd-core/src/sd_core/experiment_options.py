@@ -117,16 +117,28 @@ def read_experiment_file(path: Path) -> Table:
         raise ConfigError(f"{path} is not valid {kind}: {error}.") from None
 
 
+def options_table(assignments: Sequence[str]) -> Table:
+    """`--set faces=5000` and its like, where there is one table of options alone."""
+    table: Table = {}
+    for assignment in assignments:
+        keys, text = _key_and_value(assignment, such_as="faces=5000")
+        _assign(table, keys, _value(text), assignment)
+    return table
+
+
+def _key_and_value(assignment: str, *, such_as: str) -> tuple[list[str], str]:
+    path, equals, text = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {assignment} is not an assignment. Write --set {such_as}.")
+    return keys, text
+
+
 def override(table: Table, assignments: Sequence[str]) -> Table:
     """`stages.0.guidance.scale=7.5` and its like, applied in order to a copy of the table."""
     table = deepcopy(table)
     for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        keys = path.strip().split(".")
-        if not equals or not all(keys):
-            raise ConfigError(
-                f"--set {assignment} is not an assignment. Write --set stages.0.guidance.scale=7.5."
-            )
+        keys, text = _key_and_value(assignment, such_as="stages.0.guidance.scale=7.5")
         known = sorted({*STAGE_KEYS, *ExperimentOptions.model_fields})
         if keys[0] not in known:
             raise ConfigError(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -25,6 +26,29 @@ def contact_sheet(images: Images, columns: int) -> Tensor:
     sheet[:count] = images
     grid = sheet.view(rows, columns, channels, height, width)
     return grid.permute(2, 0, 3, 1, 4).reshape(1, channels, rows * height, columns * width)
+
+
+def depth_pictures(
+    depth: Float[Tensor, "batch 1 height width"], opacity: Float[Tensor, "batch 1 height width"]
+) -> Images:
+    """Grey: what is near is bright, on one scale for all pictures; black where there is nothing."""
+    seen = depth[opacity > 0.5]
+    if len(seen) == 0:
+        return torch.zeros_like(depth).repeat(1, 3, 1, 1)
+    near, far = seen.min(), seen.max()
+    # Nothing that is seen is as dark as nothing.
+    grey = 1 - 0.8 * (depth - near) / (far - near).clamp_min(1e-6)
+    return (grey.clamp(0, 1) * (opacity > 0.5)).repeat(1, 3, 1, 1)
+
+
+def normal_pictures(
+    normals: Float[Tensor, "batch 3 height width"], opacity: Float[Tensor, "batch 1 height width"]
+) -> Images:
+    """(n + 1)/2 as red, green and blue for x, y and z of the world; black where there is nothing.
+
+    What faces the front is reddish, what faces up bluish.
+    """
+    return (normals + 1) / 2 * opacity
 
 
 def enlarge(images: Images, pixels: int) -> Float[Tensor, "batch channels rows columns"]:

@@ -1,6 +1,7 @@
 """Contract 3: the renderer, which owns the scene θ and draws it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,13 +11,19 @@ from torch import Generator, Tensor, nn
 
 from sd_core.camera_sampling import CameraOptions
 from sd_core.cameras import CameraBatch
-from sd_core.shapes import Images
+from sd_core.config import Options
+from sd_core.errors import ConfigError
+from sd_core.shapes import Images, Latents
 from sd_core.step import Step
 
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
-    """The views of one step. Only `images` is always there."""
+    """The views of one step. Only `images` is always there.
+
+    `depth` is the mean distance along the ray to what was seen, `normals` point out of it; both
+    mean nothing where `opacity` is 0.
+    """
 
     images: Images
     opacity: Float[Tensor, "batch 1 height width"] | None = None
@@ -25,16 +32,34 @@ class Rendering:
 
 
 @dataclass(frozen=True)
+class Exported:
+    """A scene as files for other programs: their contents by name, the main file first.
+
+    `notes` are lines for the user: how it was made, and what he may want to change.
+    """
+
+    files: Mapping[str, bytes]
+    notes: tuple[str, ...] = ()
+
+
+def _as_they_are(images: Images) -> Latents:
+    return images
+
+
+@dataclass(frozen=True)
 class RendererContext:
     """What a renderer's `build(config, context)` is given.
 
-    `previous` is the scene of the stage before, where a stage starts from one.
+    `previous` is the scene of the stage before, where a stage starts from one. `encode` is the
+    prior's, for a scene that begins as the latents of a picture; a saved scene that is only looked
+    at is built without a prior, and gets zeros from it before its state is loaded.
     """
 
     latent_shape: tuple[int, int, int]
     generator: Generator
     device: torch.device
     previous: "AbstractRenderer | None" = None
+    encode: Callable[[Images], Latents] = _as_they_are
 
 
 class AbstractRenderer(nn.Module, ABC):
@@ -42,6 +67,9 @@ class AbstractRenderer(nn.Module, ABC):
 
     # How the views are drawn where the experiment does not say.
     default_cameras: ClassVar[CameraOptions] = CameraOptions()
+    # The kinds of file that `export` writes, such as "glb", and the options it takes.
+    export_kinds: ClassVar[tuple[str, ...]] = ()
+    export_options: ClassVar[type[Options]] = Options
 
     @abstractmethod
     def forward(self, cameras: CameraBatch) -> Rendering:
@@ -58,7 +86,18 @@ class AbstractRenderer(nn.Module, ABC):
     def prepare(self, step: Step, generator: Generator) -> None:
         """Schedules of resolution and shading, and this step's random draws, before `forward`."""
 
-    def preview(self, cameras: CameraBatch) -> Images:
-        """Pictures for people: RGB in [0, 1]. A scene that is not made of pictures draws itself."""
+    def preview(self, cameras: CameraBatch) -> Rendering:
+        """What people look at: RGB in [0, 1], or latents, which the host decodes.
+
+        Whatever training does at random (light, background, jitter) is left out. A scene that is
+        not made of pictures draws itself, in as many pictures as it likes.
+        """
         with torch.no_grad():
-            return self.forward(cameras).images.clamp(0, 1)
+            return self.forward(cameras)
+
+    def export(self, kind: str, name: str, options: Options) -> Exported:
+        """The scene as a file `name`.`kind`, and those that belong to it.
+
+        `kind` is one of `export_kinds`, `options` an instance of `export_options`.
+        """
+        raise ConfigError(f"this scene cannot be written as {kind}.")

@@ -6,7 +6,7 @@ log.jsonl     one line a step
 previews/     pictures along the way
 checkpoints/  the last two
 scenes/       the scene at the end of each stage
-final/        contact sheet, turntable
+final/        contact sheet, turntable, depth, normals; what `export` writes
 """
 
 import hashlib

@@ -3,15 +3,10 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import torch
-from torch import nn
 
 from sd_core.building import BuiltScene, BuiltStage, build_scene, complete_stage
 from sd_core.camera_sampling import sample_cameras
-from sd_core.cameras import sheet_cameras, turntable
 from sd_core.checkpoint import (
     PREVIOUS,
     CheckpointLabel,
@@ -23,13 +18,12 @@ from sd_core.checkpoint import (
 from sd_core.distill import distill
 from sd_core.errors import CheckpointError, NonFiniteGradientError
 from sd_core.experiment import Experiment
-from sd_core.pictures import contact_sheet, enlarge, save_png, save_video
 from sd_core.prior import AbstractPrior
 from sd_core.renderer import AbstractRenderer
 from sd_core.run_folder import RunFolder
+from sd_core.saved_scene import finished_scene, load_state, start_again
+from sd_core.show import Studio
 from sd_core.tensorboard import scalar_writer
-
-SHEET_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -64,12 +58,12 @@ def find_start(folder: RunFolder, *, previous: bool = False) -> Start:
     if previous:
         if len(found) < 2:
             raise CheckpointError(
-                f"{folder.path} has no checkpoint before its newest one. {_start_again(folder)}"
+                f"{folder.path} has no checkpoint before its newest one. {start_again(folder)}"
             )
         found = found[:-1]
     if not found:
         return Start()
-    remedy = PREVIOUS if len(found) > 1 else _start_again(folder)
+    remedy = PREVIOUS if len(found) > 1 else start_again(folder)
     label, state = load_checkpoint(found[-1], experiment=folder.fingerprint, if_damaged=remedy)
     return Start(label.stage, label.steps_done, state)
 
@@ -85,7 +79,7 @@ def run_stages(
         scene = build_scene(experiment, index, prior, renderer)
         renderer = scene.renderer
         if index < start.stage:
-            _load(renderer, _finished_scene(folder, index), "scene")
+            load_state(renderer, finished_scene(folder, index)["scene"], "scene")
             continue
         here = start if index == start.stage else Start(index)
         built = _complete(experiment, prior, scene, here)
@@ -96,9 +90,13 @@ def run_stages(
         if stop.requested:
             return
         label = CheckpointLabel(folder.fingerprint, index, built.steps)
-        save_checkpoint(folder.scenes(index), label, {"scene": renderer.state_dict()})
+        save_checkpoint(folder.scenes(index), label, _scene_state(renderer, prior))
     assert renderer is not None  # an experiment has at least one stage
-    write_final_pictures(renderer, folder, experiment.options.run.turntable_frames)
+    studio = Studio(renderer, experiment.stages[-1].cameras, prior.decode)
+    if experiment.options.run.turntable_frames:
+        studio.videos(folder.final, experiment.options.run.turntable_frames)
+    # Last: `resume` takes a run with a contact sheet for finished.
+    studio.contact_sheet(folder.final / "contact_sheet.png")
 
 
 def _complete(
@@ -108,9 +106,9 @@ def _complete(
     if start.state is None:
         return complete_stage(experiment, start.stage, prior, scene)
     # First the scene: a load may exchange its parameters, and the optimiser holds the new ones.
-    _load(scene.renderer, start.state["scene"], "scene")
+    load_state(scene.renderer, start.state["scene"], "scene")
     built = complete_stage(experiment, start.stage, prior, scene)
-    _load(built.guidance, start.state["guidance"], "guidance")
+    load_state(built.guidance, start.state["guidance"], "guidance")
     try:
         built.optimiser.load_state_dict(start.state["optimiser"])
         built.generator.set_state(start.state["generator"])
@@ -154,43 +152,27 @@ def _run_stage(
                 scalars.add_scalar(name, value, done - 1)
             if options.preview_every and done % options.preview_every == 0:
                 name = f"stage_{stage}_step_{done:06d}.png"
-                _write_preview(built.renderer, folder.previews / name)
+                Studio(built.renderer, built.cameras, prior.decode).preview(folder.previews / name)
             if stopping or done % options.checkpoint_every == 0 or done == built.steps:
                 label = CheckpointLabel(folder.fingerprint, stage, done)
-                save_checkpoint(folder.checkpoints, label, _state(built))
+                save_checkpoint(folder.checkpoints, label, _state(built, prior))
             yield Progress(stage, report.step.index, built.steps, report.logs)
             if stopping:
                 return
 
 
-def _state(built: BuiltStage) -> dict[str, Any]:
+def _scene_state(renderer: AbstractRenderer, prior: AbstractPrior) -> dict[str, Any]:
+    """The scene, and what it must be told to be built again without the prior."""
+    return {"scene": renderer.state_dict(), "latent_shape": prior.latent_shape}
+
+
+def _state(built: BuiltStage, prior: AbstractPrior) -> dict[str, Any]:
     return {
-        "scene": built.renderer.state_dict(),
+        **_scene_state(built.renderer, prior),
         "optimiser": built.optimiser.state_dict(),
         "guidance": built.guidance.state_dict(),
         "generator": built.generator.get_state(),
     }
-
-
-def _finished_scene(folder: RunFolder, stage: int) -> dict[str, Any]:
-    found = list_checkpoints(folder.scenes(stage))
-    if not found:
-        raise CheckpointError(
-            f"{folder.path} lacks the finished scene of stage {stage}. {_start_again(folder)}"
-        )
-    # Not --previous: unless it is of an earlier stage, the one before needs this scene as well.
-    _, state = load_checkpoint(
-        found[-1], experiment=folder.fingerprint, if_damaged=_start_again(folder)
-    )
-    scene: dict[str, Any] = state["scene"]
-    return scene
-
-
-def _start_again(folder: RunFolder) -> str:
-    return (
-        "Start again in another folder: "
-        f"score-distill run {folder.path / 'config.json'} --output NEW."
-    )
 
 
 def _with_command(
@@ -202,35 +184,3 @@ def _with_command(
         f"stage {stage}: {error} For example: score-distill run {folder.path / 'config.json'} "
         f"--set stages.{stage}.optimiser.learning_rate={rate / 2:g} --output NEW."
     )
-
-
-def _load(module: nn.Module, state: dict[str, Any], what: str) -> None:
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the checkpoint's {what} does not fit {type(module).__name__}: "
-            f"{str(error).splitlines()[-1].strip()} Was a plugin updated since?"
-        ) from None
-
-
-def _write_preview(renderer: AbstractRenderer, path: Path) -> None:
-    views = renderer.preview(turntable(SHEET_COLUMNS).to(_device(renderer)))
-    save_png(path, enlarge(contact_sheet(views, min(SHEET_COLUMNS, len(views))), 128))
-
-
-def write_final_pictures(renderer: AbstractRenderer, folder: RunFolder, frames: int) -> None:
-    """The contact sheet and the turntable."""
-    device = _device(renderer)
-    views = renderer.preview(sheet_cameras().to(device))
-    columns = min(SHEET_COLUMNS, len(views))
-    if frames:
-        spin = renderer.preview(turntable(frames).to(device))
-        if len(spin) > 1:  # a scene may have but one picture to show
-            save_video(folder.final / "turntable.mp4", spin)
-    # Last: `resume` takes a run with a contact sheet for finished.
-    save_png(folder.final / "contact_sheet.png", contact_sheet(enlarge(views, 128), columns))
-
-
-def _device(renderer: AbstractRenderer) -> torch.device:
-    return next(renderer.parameters()).device

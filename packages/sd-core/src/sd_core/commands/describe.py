@@ -53,7 +53,16 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
     entry: Entry = plugins.find(kind, name)
     heading = f"{kind} {name} ({plugins.source(kind, name)}): {entry.summary}\n{entry.reference}"
     _print_options(options_of(entry), heading)
+    if kind == "renderer":
+        _print_exports(entry)
     return 0
+
+
+def _print_exports(renderer: Entry) -> None:
+    builder = renderer.load_build()
+    if builder.export_kinds:
+        kinds = ", ".join(builder.export_kinds)
+        _print_options(builder.export_options, f"\nscore-distill export RUN --to {kinds}; --set:")
 
 
 def _print_options(options: type[Options], heading: str) -> None:

@@ -13,7 +13,6 @@ from sd_core.cameras import CameraBatch, orbit_cameras
 from sd_core.config import Options, option
 from sd_core.errors import ConfigError
 from sd_core.renderer import AbstractRenderer, RendererContext, Rendering
-from sd_core.shapes import Images
 
 PREVIEW_POINTS = 1024
 PREVIEW_PIXELS = 256
@@ -61,7 +60,7 @@ class Affine(AbstractRenderer):
         points = self.offset + normal @ self.matrix.T
         return Rendering(points.view(-1, 2, 1, 1))
 
-    def preview(self, cameras: CameraBatch) -> Images:
+    def preview(self, cameras: CameraBatch) -> Rendering:
         """One scatter picture of the fitted Gaussian, whatever the cameras."""
         with torch.no_grad():
             points = self(_even_sphere(PREVIEW_POINTS)).images.flatten(1).cpu()
@@ -71,7 +70,8 @@ class Affine(AbstractRenderer):
         columns, rows = pixels[inside].unbind(1)
         picture = torch.ones(1, 3, PREVIEW_PIXELS, PREVIEW_PIXELS)
         picture[0, :2, PREVIEW_PIXELS - 1 - rows, columns] = 0.2  # y upwards, blue on white
-        return 1 - max_pool2d(1 - picture, 3, stride=1, padding=1)  # points of 3×3 pixels
+        thick = 1 - max_pool2d(1 - picture, 3, stride=1, padding=1)  # points of 3×3 pixels
+        return Rendering(thick)
 
 
 def _even_sphere(count: int) -> CameraBatch:

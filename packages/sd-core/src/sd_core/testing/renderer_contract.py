@@ -63,11 +63,17 @@ class RendererContract(Contract):
         cameras = exact.some_cameras(2)
         assert torch.equal(_render(fresh, cameras), _render(renderer, cameras))
 
-    def test_previews_are_pictures(self, renderer: AbstractRenderer) -> None:
-        pictures = renderer.preview(exact.some_cameras(2))
-        assert pictures.shape[1] == 3
+    def test_previews_are_pictures_or_latents(self, renderer: AbstractRenderer) -> None:
+        pictures = renderer.preview(exact.some_cameras(2)).images
         assert not pictures.requires_grad
+        if pictures.shape[1:] == self.latent_shape != (3, *pictures.shape[2:]):
+            return  # latents, which the host decodes
+        assert pictures.shape[1] == 3
         assert ((pictures >= 0) & (pictures <= 1)).all()
+
+    def test_previews_are_the_same_every_time(self, renderer: AbstractRenderer) -> None:
+        first, second = (renderer.preview(exact.some_cameras(2)).images for _ in range(2))
+        assert torch.equal(first, second)
 
     def _fresh(self) -> AbstractRenderer:
         return self.make(
@@ -75,6 +81,7 @@ class RendererContract(Contract):
                 latent_shape=self.latent_shape,
                 generator=Generator().manual_seed(0),
                 device=torch.device("cpu"),
+                encode=lambda images: images.new_zeros(len(images), *self.latent_shape),
             )
         )
 

@@ -1,0 +1,179 @@
+"""`export`, as a user calls it, and the scenes that it brings back."""
+
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sd_core.building import choose_device
+from sd_core.camera_sampling import CameraOptions
+from sd_core.errors import CheckpointError
+from sd_core.renderer import AbstractRenderer, Rendering
+from sd_core.saved_scene import load_scene
+from sd_core.show import Studio
+from small_runs import SmallRun, newest_state, table
+
+pytestmark = pytest.mark.usefixtures("here")
+CPU = choose_device("cpu")
+SOLID = {"steps": 4, "renderer": "solid"}
+
+
+def solid_run(*stages, steps=None):
+    return SmallRun(table(*(stages or (SOLID,)), turntable_frames=4), Path("a")).go(steps=steps)
+
+
+def loaded(run, stage=None):
+    return load_scene(run.folder, run.experiment, device=CPU, stage=stage)
+
+
+def test_a_scene_is_written_by_itself_and_says_how(cli):
+    run = solid_run()
+    out = cli("export", "a", "--to", "txt", "--set", "times=3")
+    assert out.splitlines() == [
+        "the scene after 4 steps of stage 0",
+        "two files",
+        "wrote a/final/scene.txt",
+        "wrote a/final/scene.values",
+    ]
+    assert Path("a/final/scene.txt").read_text() == "point point point"
+    values = newest_state(run.folder)["scene"]["point"].flatten().tolist()
+    assert Path("a/final/scene.values").read_text() == str(values)
+
+
+def test_a_scene_goes_where_the_user_says(cli):
+    solid_run()
+    Path("elsewhere").mkdir()
+    cli("export", "a", "--to", "list", "--output", "elsewhere/my.list")
+    assert sorted(path.name for path in Path("elsewhere").iterdir()) == ["my.list", "my.values"]
+
+
+def test_no_file_is_overwritten_unless_the_user_says_so(cli, refused):
+    solid_run()
+    Path("a/final/scene.values").write_text("mine")
+    complaint = refused("export", "a", "--to", "txt")
+    assert "a/final/scene.values exists already" in complaint and "--overwrite" in complaint
+    assert not Path("a/final/scene.txt").exists()
+    cli("export", "a", "--to", "txt", "--overwrite")
+    assert Path("a/final/scene.values").read_text() != "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (
+            ["a", "--to", "glb"],
+            "renderer 'solid' cannot be written as 'glb'. It can be: txt, list.",
+        ),
+        (["a", "--to", "txt", "--set", "tims=2"], "unknown key 'tims'"),
+        (["a", "--to", "txt", "--set", "times"], "--set times is not an assignment"),
+        (["a", "--to", "txt", "--set", "times=0"], "greater than or equal to 1"),
+        (["a", "--to", "txt", "--output", "b.list"], "--to txt writes a .txt, but --output is"),
+        (["a", "--to", "txt", "--stage", "1"], "a has no stage 1, its stages are 0 to 0."),
+        (["a", "--to", "txt", "--stage", "-1"], "a has no stage -1, its stages are 0 to 0."),
+        (["a", "--to", "txt", "--device", "tpu"], "--device is 'tpu', but it cannot be used"),
+        (["nowhere", "--to", "txt"], "nowhere is not a run folder"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(refused, arguments, complaint):
+    solid_run()
+    assert complaint in refused("export", *arguments)
+    assert not Path("a/final/scene.txt").exists()
+
+
+def test_a_scene_that_has_no_files_says_so(refused):
+    SmallRun(table({"steps": 2}), Path("a")).go()
+    complaint = refused("export", "a", "--to", "glb")
+    assert "renderer 'affine' cannot be written as 'glb'. It can be: none." in complaint
+
+
+def test_the_scene_of_an_unfinished_run_is_that_of_its_newest_checkpoint():
+    run = solid_run({**SOLID, "steps": 9}, steps=3)
+    scene = loaded(run)
+    assert (scene.stage, scene.steps_done) == (0, 3)
+    assert torch.equal(scene.renderer.point, newest_state(run.folder)["scene"]["point"])
+    with pytest.raises(CheckpointError, match="stage 0 of a is not finished"):
+        loaded(run, stage=0)
+
+
+def test_each_finished_stage_can_be_brought_back():
+    run = solid_run(SOLID, {"steps": 5}, {"steps": 3, "renderer": "affine"})
+    points = [loaded(run, stage).renderer.point for stage in (0, 1)]
+    assert not torch.equal(*points)
+    assert type(loaded(run, 2).renderer).__name__ == "Affine"
+    assert torch.equal(loaded(run).renderer.matrix, loaded(run, 2).renderer.matrix)
+
+
+def test_a_run_without_a_scene_says_to_go_on():
+    run = SmallRun(table(SOLID), Path("a"))
+    with pytest.raises(CheckpointError, match=r"a holds no scene yet\. Go on with: score-distill"):
+        loaded(run)
+
+
+def test_a_scene_that_begins_as_an_encoded_picture_needs_no_prior_to_be_brought_back():
+    run = solid_run()
+    assert loaded(run).renderer.encoded.shape == (1, 2, 1, 1)
+
+
+def test_a_run_ends_with_videos_of_what_its_scene_has():
+    run = solid_run()
+    final = run.folder.final
+    names = ["contact_sheet.png", "depth.mp4", "normals.mp4", "turntable.mp4"]
+    assert sorted(path.name for path in final.iterdir()) == names
+    frames = np.stack([np.asarray(frame) for frame in imageio.get_reader(final / "depth.mp4")])
+    height, width = frames.shape[1:3]
+    means = frames[:, height // 4, 3 * width // 4].mean(-1)
+    # Azimuth 0, 90, 180, 270: depth 2, 3, 2, 1; near is bright. On the left there is nothing.
+    assert means.argmax() == 3 and means.argmin() == 1 and means.min() > 30
+    assert frames[:, height // 4, width // 4].max() < 10
+
+
+def test_a_scene_of_latents_is_shown_decoded(tmp_path):
+    class Latents(AbstractRenderer):
+        def __init__(self):
+            super().__init__()
+            self.values = torch.nn.Parameter(torch.full((9, 4, 2, 2), 0.5))
+
+        forward = None
+
+        def preview(self, cameras):
+            return Rendering(self.values.detach())
+
+    def decode(latents):
+        assert len(latents) <= 4  # a decoder takes much memory
+        return 2 * latents[:, :3].repeat_interleave(8, -1).repeat_interleave(8, -2)
+
+    Studio(Latents(), CameraOptions(), decode).contact_sheet(tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (4 * 128, 3 * 128)
+        assert sheet.getpixel((0, 0)) == (255, 255, 255) == sheet.getpixel((100, 300))
+
+
+def test_pictures_are_taken_from_where_the_method_saw_the_scene_at_its_smallest(tmp_path):
+    class Watched(AbstractRenderer):
+        def __init__(self):
+            super().__init__()
+            self.values = torch.nn.Parameter(torch.zeros(1))
+
+        forward = None
+
+        def preview(self, cameras):
+            self.seen = cameras
+            return Rendering(torch.zeros(len(cameras), 3, 8, 8))
+
+    watched = Watched()
+    options = CameraOptions(distance=(1.0, 1.7), vertical_fov_deg=(30.0, 60.0))
+    studio = Studio(watched, options, lambda latents: latents)
+    for shoot in (studio.preview, studio.contact_sheet):
+        shoot(tmp_path / "picture.png")
+        assert torch.allclose(watched.seen.distance, torch.tensor(1.7))
+        assert torch.allclose(watched.seen.vertical_fov.rad2deg(), torch.tensor(60.0))
+
+
+def test_describe_tells_how_a_scene_can_be_written(cli):
+    out = cli("describe", "renderer", "solid")
+    assert "score-distill export RUN --to txt, list; --set:" in out
+    assert "times  default 1, ≥ 1" in out
+    assert "export" not in cli("describe", "renderer", "affine")
