@@ -88,7 +88,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """Run benchmarks/*.py one after the other; `-- NAME ...` picks some."""
-    install(session, *editable(), *DOCUMENTED)
+    install(session, *editable(), *DOCUMENTED, "embreex")
     names = session.posargs or sorted(path.stem for path in ROOT.glob("benchmarks/[!_]*.py"))
     if not names:
         session.skip("there is nothing in benchmarks/ yet")

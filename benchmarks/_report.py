@@ -16,15 +16,16 @@ def spread(values: Sequence[float], unit: str, digits: int = 3) -> str:
     return f"{middle} {unit} ({least} to {most})"
 
 
-def machine(*distributions: str) -> str:
-    """Processor, Python and the named distributions, on one line."""
+def machine(*distributions: str, threads: int | None = 1) -> str:
+    """Processor, threads where they are the same for all, Python and the named distributions."""
     processor = platform.processor() or "unknown processor"
     for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
         if line.startswith("model name"):
             processor = line.split(":", 1)[1].strip()
             break
     versions = ", ".join(f"{name} {version(name)}" for name in distributions)
-    return f"{processor}, one thread, Python {platform.python_version()}, {versions}"
+    used = {None: "", 1: "one thread, ", 2: "two threads, "}[threads]
+    return f"{processor}, {used}Python {platform.python_version()}, {versions}"
 
 
 def write_section(name: str, text: str) -> None:

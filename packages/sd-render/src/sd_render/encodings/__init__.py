@@ -1,0 +1,1 @@
+"""Encodings of points: the multi-resolution hash grid and what computes it."""

@@ -1,0 +1,1 @@
+"""Volumes as meshes: glb, obj and ply files that other programs open."""

@@ -1,0 +1,137 @@
+"""A NeRF on a multi-resolution hash encoding (Instant-NGP), as text-to-3D codes set it up."""
+
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from sd_core.config import option
+from sd_core.renderer import RendererContext
+from sd_core.step import Step
+from sd_render.encodings.hash_encoding import HashEncoding
+from sd_render.encodings.hash_layout import HashLayout
+from sd_render.field import (
+    AbstractField,
+    Colours,
+    PerPoint,
+    Points,
+    finite_difference_normals,
+)
+from sd_render.volume import VolumeScene
+from sd_render.volume_options import VolumeOptions
+
+
+class HashGridOptions(VolumeOptions):
+    """A hash-grid NeRF; the defaults are threestudio's full size, made for a GPU.
+
+    On a CPU 8 levels and log2_table 17 do well, see docs/scenes.md.
+    """
+
+    levels: int = option(16, "Levels of the encoding.", symbol="L", ge=1)
+    features: Literal[1, 2, 4, 8] = option(2, "Features of each level.", symbol="F")
+    log2_table: int = option(19, "Most entries of a level, as a power of 2.", symbol="T", ge=4)
+    base_resolution: int = option(16, "Vertices along a side at the coarsest level.", ge=2)
+    growth: float = option(
+        1.447269237440378, "Ratio of the resolutions of neighbouring levels.", symbol="b", gt=1
+    )
+    smooth: bool = option(False, "Smoothstep instead of linear weights within a cell.")
+    start_level: int = option(
+        16, "Levels in use at the start (threestudio's progressive grids: 8).", ge=1
+    )
+    level_after: int = option(2000, "The step at which one more level joins.", ge=0)
+    level_every: int = option(500, "Steps from there to each next level.", ge=1)
+    width: int = option(64, "Of the hidden layers of density and colour (threestudio: 64).", ge=1)
+    empty_after: float = option(
+        0.05, "As in all volumes; coarse levels carry matter into empty cells too.", ge=0, le=1
+    )
+    encoding: Literal["auto", "tinycudann", "compiled", "eager"] = option(
+        "auto", "auto: tinycudann on CUDA where installed, else torch.compile, else plain torch."
+    )
+    normals: Literal["analytic", "finite-differences"] = option(
+        "analytic", "Exact, by differentiating twice through plain torch; or from six neighbours."
+    )
+    normal_spacing: float = option(0.01, "Of those neighbours, in world units.", gt=0)
+
+
+class HashField(AbstractField):
+    """density = softplus(f(e(x)) + b(x)) less its fog, colour = sigmoid(g(e(x))).
+
+    e is the hash encoding of (x/h + 1)/2; f and g have one hidden layer of ReLU each, without
+    biases; b is the ball it begins as. Ball and fog: see `VolumeOptions`.
+    """
+
+    def __init__(self, config: HashGridOptions, context: RendererContext) -> None:
+        super().__init__(config.half_extent)
+        self.config = config
+        layout = HashLayout(
+            levels=config.levels,
+            features=config.features,
+            log2_table=config.log2_table,
+            base_resolution=config.base_resolution,
+            growth=config.growth,
+            smooth=config.smooth,
+        )
+        generator = context.generator
+        self.encoding = HashEncoding(
+            layout, config.encoding, generator=generator, device=context.device
+        )
+        inputs = config.levels * config.features
+        self.density_net = _network((inputs, config.width, 1), generator)
+        self.colour_net = _network((inputs, config.width, 3), generator)
+
+    def density(self, points: Points) -> PerPoint:
+        return self._density(points, self.encoding(self._unit(points)))
+
+    def density_and_colour(self, points: Points, directions: Points) -> tuple[PerPoint, Colours]:
+        features = self.encoding(self._unit(points))
+        colours = torch.sigmoid(self.colour_net(features))
+        return self._density(points, features), colours
+
+    def density_twice_differentiable(self, points: Points) -> PerPoint:
+        return self._density(points, self.encoding.forward_twice_differentiable(self._unit(points)))
+
+    def normals(self, points: Points) -> Points:
+        if self.config.normals == "finite-differences":
+            return finite_difference_normals(self, points, self.config.normal_spacing)
+        return super().normals(points)
+
+    def prepare(self, step: Step) -> None:
+        """Finer levels join: one at step `level_after`, then one every `level_every` steps."""
+        late = step.index - self.config.level_after
+        joined = 0 if late < 0 else 1 + late // self.config.level_every
+        self.encoding.enabled_levels = min(self.config.start_level + joined, self.config.levels)
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """The networks learn at a tenth of the encoding's rate, as in threestudio's VSD."""
+        networks = [*self.density_net.parameters(), *self.colour_net.parameters()]
+        return [
+            {"params": list(self.encoding.parameters()), "lr": learning_rate},
+            {"params": networks, "lr": learning_rate / 10},
+        ]
+
+    def _unit(self, points: Points) -> Points:
+        return (points / self.half_extent + 1) / 2
+
+    def _density(self, points: Points, features: Tensor) -> PerPoint:
+        density = F.softplus(self.density_net(features)[:, 0] + self.config.blob(points))
+        return self.config.without_fog(density)
+
+
+class HashGrid(VolumeScene):
+    """The scene of a hash-grid NeRF."""
+
+    def __init__(self, config: HashGridOptions, context: RendererContext) -> None:
+        super().__init__(HashField(config, context), config, context)
+
+
+def _network(widths: tuple[int, int, int], generator: Generator) -> nn.Sequential:
+    """Two layers with ReLU in between, He-initialised from the generator alone."""
+    layers = [
+        nn.Linear(width, to, bias=False, device="meta").to_empty(device=generator.device)
+        for width, to in pairwise(widths)
+    ]
+    for layer in layers:
+        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1])

@@ -1,0 +1,122 @@
+"""The scene of a hash-grid NeRF, on the readable encoding."""
+
+import pytest
+import torch
+from torch import Generator
+
+from sd_core.step import Step
+from sd_core.testing.contracts import RendererContract
+from sd_render.hash_grid import HashGrid, HashGridOptions
+from volume_worlds import around, context
+
+SMALL = {
+    "levels": 3,
+    "log2_table": 8,
+    "base_resolution": 4,
+    "width": 8,
+    "encoding": "eager",
+    "size": 12,
+    "samples": 16,
+    "preview_size": 16,
+    "preview_samples": 16,
+}
+
+
+def hashes(**options) -> HashGrid:
+    return HashGrid(HashGridOptions(**{**SMALL, **options}), context())
+
+
+def bumpy(**options) -> HashGrid:
+    """With a table that matters."""
+    scene = hashes(**options)
+    with torch.no_grad():
+        scene.field.encoding.table.normal_(std=0.5, generator=Generator().manual_seed(2))
+    return scene
+
+
+def points(count=300, within=0.6):
+    return within * (2 * torch.rand(count, 3, generator=Generator().manual_seed(3)) - 1)
+
+
+class TestHashGrid(RendererContract):
+    def make(self, context):
+        return HashGrid(HashGridOptions(**SMALL), context)
+
+
+class TestLitHashGrid(RendererContract):
+    """With exact normals in the picture and in a loss, that is, second derivatives."""
+
+    def make(self, context):
+        options = {
+            "shading": {"diffuse_share": 1.0, "ambient_only_steps": 0, "textureless_share": 0.0},
+            "regularisers": {"orientation": 1.0},
+            "most_samples": 2000,
+        }
+        return HashGrid(HashGridOptions(**SMALL, **options), context)
+
+
+def test_it_begins_as_a_ball():
+    field = hashes(blob_radius=0.4, thin=0.0).field
+    direction = torch.nn.functional.normalize(points(50), dim=1)
+    at = {radius: field.density(radius * direction) for radius in (0.0, 0.4, 0.8)}
+    softplus = torch.nn.functional.softplus(torch.tensor([10.0, 0.0, -10.0]))
+    for density, expected in zip(at.values(), softplus, strict=True):
+        torch.testing.assert_close(density, expected.expand(50), rtol=1e-2, atol=1e-3)
+
+
+def test_exact_normals_are_those_of_finite_differences():
+    """Where the trilinear cells have no edges: on a smooth encoding."""
+    exact = bumpy(smooth=True)
+    rough = bumpy(smooth=True, normals="finite-differences", normal_spacing=1e-3)
+    where = points()
+    where = where[exact.field.density(where) > 0.5]
+    agreement = (exact.field.normals(where) * rough.field.normals(where)).sum(-1)
+    assert len(where) > 50
+    assert agreement.median() > 0.999
+    assert (agreement > 0.99).float().mean() > 0.9
+
+
+def test_normals_point_out_of_the_ball():
+    direction = torch.nn.functional.normalize(points(50), dim=1)
+    normals = hashes().field.normals(0.5 * direction)
+    assert (normals * direction).sum(-1).min() > 0.99
+
+
+def test_a_loss_of_the_exact_normals_reaches_the_table():
+    field = bumpy().field.train()
+    field.normals(points())[:, 0].sum().backward()
+    assert field.encoding.table.grad.abs().sum() > 0
+
+
+def test_without_a_graph_normals_have_none():
+    with torch.no_grad():
+        assert not hashes().field.normals(points()).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("step", "levels"), [(0, 1), (99, 1), (100, 2), (149, 2), (150, 3), (5000, 3)]
+)
+def test_levels_join_one_after_the_other(step, levels):
+    scene = bumpy(start_level=1, level_after=100, level_every=50)
+    scene.prepare(Step(step, 10000), Generator().manual_seed(0))
+    features = scene.field.encoding(points().add(1).div(2))
+    seen = features.view(-1, 3, 2).abs().sum(dim=(0, 2)) > 0
+    assert seen.tolist() == [True] * levels + [False] * (3 - levels)
+
+
+def test_networks_learn_at_a_tenth_of_the_encodings_rate():
+    groups = hashes(background={"kind": "neural"}).parameter_groups(0.01)
+    assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.001, 0.001])
+    counted = sum(len(list(group["params"])) for group in groups)
+    assert counted == len(list(hashes(background={"kind": "neural"}).parameters())) == 1 + 4 + 3
+
+
+def test_an_estimate_of_what_is_empty_is_learned_and_saved_with_the_scene():
+    scene, generator = hashes(), Generator().manual_seed(0)
+    scene.prepare(Step(5000, 10000), generator)
+    fresh = hashes()
+    fresh.load_state_dict(scene.state_dict())
+    cameras = around(1)
+    assert torch.equal(scene.eval()(cameras).images, fresh.eval()(cameras).images)
+    assert not fresh.occupancy.is_new
+    assert 0 < (fresh.occupancy.densities == 0).float().mean() < 1
