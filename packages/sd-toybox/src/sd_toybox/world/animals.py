@@ -1,0 +1,90 @@
+"""Toys with a face of flesh: a bear, a cat and a penguin."""
+
+from sd_toybox.world.paint import Mark, Paint
+from sd_toybox.world.primitives import Ellipsoid, Frustum
+from sd_toybox.world.toys import (
+    BLACK,
+    BODY,
+    DARK,
+    NAVY,
+    ORANGE,
+    PALE,
+    ROSE,
+    WHITE,
+    YELLOW,
+    Part,
+    Toy,
+)
+
+BEAR = Toy(
+    (
+        Part(
+            Ellipsoid((0.0, 0.0, -0.07), (0.47, 0.47, 0.47)),
+            BODY,
+            (
+                Mark("front", "ellipse", (0.0, -0.01), (0.42, 0.41), PALE),
+                Mark("front", "ellipse", (-0.18, 0.12), (0.07, 0.09), BLACK),
+                Mark("front", "ellipse", (0.18, 0.12), (0.07, 0.09), BLACK),
+                Mark("front", "ellipse", (0.0, -0.03), (0.11, 0.07), BLACK),
+                Mark("front", "bowl", (0.0, -0.21), (0.21, 0.06), ROSE),
+                Mark("right", "ellipse", (0.0, 0.0), (0.18, 0.18), BLACK),
+                Mark("left", "box", (0.0, 0.0), (0.24, 0.08), BLACK),
+                Mark("left", "box", (0.0, 0.0), (0.08, 0.24), BLACK),
+                Mark("back", "box", (0.0, 0.02), (0.26, 0.26), NAVY),
+                Mark("back", "box", (0.0, -0.06), (0.16, 0.08), ORANGE),
+            ),
+        ),
+        Part(Ellipsoid((0.0, -0.26, 0.36), (0.12, 0.12, 0.12)), DARK),
+        Part(Ellipsoid((0.0, 0.26, 0.36), (0.12, 0.12, 0.12)), DARK),
+    )
+)
+
+CAT = Toy(
+    (
+        Part(
+            Ellipsoid((0.0, 0.0, -0.10), (0.48, 0.48, 0.42)),
+            BODY,
+            (
+                Mark("front", "ellipse", (0.0, 0.0), (0.43, 0.36), PALE),
+                Mark("front", "ellipse", (-0.19, 0.10), (0.11, 0.10), Paint((0.45, 0.75, 0.20))),
+                Mark("front", "ellipse", (0.19, 0.10), (0.11, 0.10), Paint((0.45, 0.75, 0.20))),
+                Mark("front", "ellipse", (-0.19, 0.10), (0.035, 0.09), BLACK),
+                Mark("front", "ellipse", (0.19, 0.10), (0.035, 0.09), BLACK),
+                Mark("front", "down", (0.0, -0.06), (0.07, 0.05), ROSE),
+                Mark("front", "box", (-0.24, -0.12), (0.12, 0.015), BLACK),
+                Mark("front", "box", (0.24, -0.12), (0.12, 0.015), BLACK),
+                Mark("front", "box", (-0.22, -0.19), (0.11, 0.015), BLACK),
+                Mark("front", "box", (0.22, -0.19), (0.11, 0.015), BLACK),
+                Mark("right", "box", (-0.16, 0.06), (0.045, 0.20), BLACK),
+                Mark("right", "box", (0.0, 0.06), (0.045, 0.24), BLACK),
+                Mark("right", "box", (0.16, 0.06), (0.045, 0.20), BLACK),
+                Mark("left", "ellipse", (0.0, 0.0), (0.21, 0.19), BLACK),
+                Mark("back", "ring", (0.0, 0.0), (0.28, 0.28), BLACK),
+                Mark("back", "ellipse", (0.0, 0.0), (0.08, 0.08), ORANGE),
+            ),
+        ),
+        Part(Frustum((0.0, -0.25, 0.33), 0.17, 0.0, 0.18), BODY),
+        Part(Frustum((0.0, 0.25, 0.33), 0.17, 0.0, 0.18), BODY),
+    )
+)
+
+PENGUIN = Toy(
+    (
+        Part(
+            Ellipsoid((0.0, 0.0, 0.05), (0.39, 0.39, 0.51)),
+            BODY,
+            (
+                Mark("front", "ellipse", (0.0, -0.04), (0.31, 0.43), PALE),
+                Mark("front", "ellipse", (-0.13, 0.24), (0.06, 0.08), BLACK),
+                Mark("front", "ellipse", (0.13, 0.24), (0.06, 0.08), BLACK),
+                Mark("front", "down", (0.0, 0.08), (0.14, 0.08), ORANGE),
+                Mark("right", "ellipse", (0.0, -0.08), (0.11, 0.30), BLACK),
+                Mark("left", "ellipse", (0.0, -0.08), (0.11, 0.30), BLACK),
+                Mark("left", "box", (0.0, -0.10), (0.12, 0.07), YELLOW),
+                Mark("back", "ellipse", (0.0, 0.0), (0.27, 0.36), NAVY),
+                Mark("back", "up", (0.0, -0.24), (0.12, 0.10), WHITE),
+            ),
+        ),
+        Part(Frustum((0.0, 0.0, -0.46), 0.33, 0.28, 0.045), ORANGE),
+    )
+)
