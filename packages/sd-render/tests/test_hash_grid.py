@@ -104,9 +104,9 @@ def test_levels_join_one_after_the_other(step, levels):
     assert seen.tolist() == [True] * levels + [False] * (3 - levels)
 
 
-def test_networks_learn_at_a_tenth_of_the_encodings_rate():
-    groups = hashes(background={"kind": "neural"}).parameter_groups(0.01)
-    assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.001, 0.001])
+def test_networks_learn_at_a_share_of_the_encodings_rate():
+    groups = hashes(background={"kind": "neural"}, network_rate=0.2).parameter_groups(0.01)
+    assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.002, 0.001])
     counted = sum(len(list(group["params"])) for group in groups)
     assert counted == len(list(hashes(background={"kind": "neural"}).parameters())) == 1 + 4 + 3
 

@@ -74,12 +74,14 @@ def test_early_on_nothing_counts_as_empty():
 
 
 def test_fog_is_nothing_but_may_become_something():
-    config = VoxelGridOptions(thin=0.1, half_extent=0.5)
-    density = torch.tensor([0.0, 0.1, 0.2, 0.3, 5.0], requires_grad=True)
-    seen = config.without_fog(density)
-    assert torch.allclose(seen, torch.tensor([0.0, 0.0, 0.0, 0.1, 4.8]))
+    config = VoxelGridOptions(thin=0.1, half_extent=0.5, density_unit=3.0)
+    density = torch.tensor([1e-3, 0.1, 0.2, 0.3, 5.0], dtype=torch.float64)
+    raw = (density / 6).expm1().log().requires_grad_()  # 6·softplus(raw) = density
+    seen = config.activated(raw)
+    expected = torch.tensor([0.0, 0.0, 0.0, 0.1, 4.8], dtype=torch.float64)
+    torch.testing.assert_close(seen, expected)
     seen.sum().backward()
-    assert torch.equal(density.grad, torch.ones(5))
+    torch.testing.assert_close(raw.grad, 6 * raw.detach().sigmoid())
 
 
 def test_a_rotated_scene_seen_by_a_rotated_camera_gives_the_same_picture():

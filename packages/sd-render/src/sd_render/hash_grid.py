@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from sd_core.config import option
 from sd_core.renderer import RendererContext
@@ -43,6 +42,12 @@ class HashGridOptions(VolumeOptions):
     level_after: int = option(2000, "The step at which one more level joins.", ge=0)
     level_every: int = option(500, "Steps from there to each next level.", ge=1)
     width: int = option(64, "Of the hidden layers of density and colour (threestudio: 64).", ge=1)
+    network_rate: float = option(
+        0.1, "Learning rate of the networks, times the encoding's (threestudio's VSD: 0.1).", gt=0
+    )
+    density_unit: float = option(
+        1.0, "As in all volumes; a short run wants 10 (threestudio: 1).", gt=0
+    )
     empty_after: float = option(
         0.05, "As in all volumes; coarse levels carry matter into empty cells too.", ge=0, le=1
     )
@@ -56,7 +61,7 @@ class HashGridOptions(VolumeOptions):
 
 
 class HashField(AbstractField):
-    """density = softplus(f(e(x)) + b(x)) less its fog, colour = sigmoid(g(e(x))).
+    """density = unit/h·softplus(f(e(x)) + b(x)) less its fog, colour = sigmoid(g(e(x))).
 
     e is the hash encoding of (x/h + 1)/2; f and g have one hidden layer of ReLU each, without
     biases; b is the ball it begins as. Ball and fog: see `VolumeOptions`.
@@ -104,19 +109,18 @@ class HashField(AbstractField):
         self.encoding.enabled_levels = min(self.config.start_level + joined, self.config.levels)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """The networks learn at a tenth of the encoding's rate, as in threestudio's VSD."""
+        """The encoding, and the networks at a share of its rate."""
         networks = [*self.density_net.parameters(), *self.colour_net.parameters()]
         return [
             {"params": list(self.encoding.parameters()), "lr": learning_rate},
-            {"params": networks, "lr": learning_rate / 10},
+            {"params": networks, "lr": self.config.network_rate * learning_rate},
         ]
 
     def _unit(self, points: Points) -> Points:
         return (points / self.half_extent + 1) / 2
 
     def _density(self, points: Points, features: Tensor) -> PerPoint:
-        density = F.softplus(self.density_net(features)[:, 0] + self.config.blob(points))
-        return self.config.without_fog(density)
+        return self.config.activated(self.density_net(features)[:, 0] + self.config.blob(points))
 
 
 class HashGrid(VolumeScene):

@@ -4,6 +4,7 @@ from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from sd_core.config import Options, option
 from sd_render.background import BackgroundOptions
@@ -58,6 +59,9 @@ class VolumeOptions(Options):
     )
     cells: int = option(32, "Cells along a side in which emptiness is kept.", ge=1)
     cells_every: int = option(16, "Steps between looks at what is empty.", ge=1)
+    density_unit: float = option(
+        10.0, "Density times h where a softplus is 1: larger makes surfaces hard sooner.", gt=0
+    )
     blob_strength: float = option(
         10.0, "The ball it starts as: raw density s·(1 - ‖x‖/r), Magic3D.", symbol="s", ge=0
     )
@@ -73,9 +77,11 @@ class VolumeOptions(Options):
         distance: Tensor = points.norm(dim=-1) / (self.blob_radius * self.half_extent)
         return self.blob_strength * (1 - distance)
 
-    def without_fog(self, density: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
-        """max(s - thin/h, 0), with the gradient of s: what is nothing yet may become something.
+    def activated(self, raw: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
+        """s = max(unit/h·softplus(raw) - thin/h, 0), with the gradient of the softplus alone.
 
-        A softplus is never 0, and a little of it everywhere is fog that no ray could pass over.
+        A softplus is never 0, and a little of it everywhere is fog that no ray could pass over. Its
+        gradient stays: what is nothing yet may become something.
         """
+        density = self.density_unit / self.half_extent * softplus(raw)
         return density - density.clamp_max(self.thin / self.half_extent).detach()

@@ -21,9 +21,6 @@ Voxels = Float[Tensor, "1 channels depth height width"]
 _Voxels = Annotated[int, Field(ge=2)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
-# Raw values of 5 dim a ray to 1/e within a fiftieth of h: surfaces need no large parameters.
-DENSITY_UNIT = 10.0
-
 
 class VoxelGridOptions(VolumeOptions):
     """A voxel grid that grows, as in DVGO (Sun et al. 2022) and Plenoxels (Yu et al. 2022)."""
@@ -49,7 +46,7 @@ class VoxelGridOptions(VolumeOptions):
 
 
 class VoxelField(AbstractField):
-    """density = 10/h·softplus(d) less its fog, colour = sigmoid(Σ_k c_k·Y_k(direction)).
+    """density = unit/h·softplus(d) less its fog, colour = sigmoid(Σ_k c_k·Y_k(direction)).
 
     d and c are trilinear between the nodes.
 
@@ -72,7 +69,7 @@ class VoxelField(AbstractField):
         self.register_buffer("active", torch.zeros((), dtype=torch.long, device=device))
 
     def density(self, points: Points) -> PerPoint:
-        return self._activated(self._at(points, self.values[:, :1])[0])
+        return self.config.activated(self._at(points, self.values[:, :1])[0])
 
     def density_and_colour(self, points: Points, directions: Points) -> tuple[PerPoint, Colours]:
         at = self._at(points, self.values)
@@ -80,7 +77,7 @@ class VoxelField(AbstractField):
         if self.per_colour > 1:
             basis = spherical_harmonics(directions, self.config.harmonics).T
             colours = (colours.view(3, self.per_colour, -1) * basis).sum(dim=1)
-        return self._activated(at[0]), colours.sigmoid().T
+        return self.config.activated(at[0]), colours.sigmoid().T
 
     def normals(self, points: Points) -> Points:
         """n = -∇d/‖∇d‖ from central differences at the nodes, trilinear in between."""
@@ -121,7 +118,7 @@ class VoxelField(AbstractField):
         near = (first[:, None] + window).clamp_max(intervals)
         for axis in range(3):
             nodes = nodes.movedim(axis, 0)[near].amax(dim=1).movedim(0, axis)
-        return self._activated(nodes)
+        return self.config.activated(nodes)
 
     @property
     def values(self) -> Voxels:
@@ -133,9 +130,6 @@ class VoxelField(AbstractField):
         where = (points / self.half_extent).view(1, -1, 1, 1, 3)
         at: Tensor = F.grid_sample(grid, where, align_corners=True, padding_mode="border")
         return at[0, :, :, 0, 0]
-
-    def _activated(self, raw: Tensor) -> Tensor:
-        return self.config.without_fog(DENSITY_UNIT / self.half_extent * F.softplus(raw))
 
 
 class VoxelGrid(VolumeScene):
