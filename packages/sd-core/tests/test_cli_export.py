@@ -122,7 +122,8 @@ def test_a_run_ends_with_videos_of_what_its_scene_has():
     final = run.folder.final
     names = ["contact_sheet.png", "depth.mp4", "normals.mp4", "turntable.mp4"]
     assert sorted(path.name for path in final.iterdir()) == names
-    frames = np.stack([np.asarray(frame) for frame in imageio.get_reader(final / "depth.mp4")])
+    with imageio.get_reader(final / "depth.mp4") as video:
+        frames = np.stack([np.asarray(frame) for frame in video])
     height, width = frames.shape[1:3]
     means = frames[:, height // 4, 3 * width // 4].mean(-1)
     # Azimuth 0, 90, 180, 270: depth 2, 3, 2, 1; near is bright. On the left there is nothing.

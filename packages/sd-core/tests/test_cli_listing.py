@@ -30,6 +30,7 @@ def test_plugins_lists_everything_with_its_source(cli):
         ["prior", "image-bank"],
         ["prior", "stable-diffusion"],
         ["renderer", "affine"],
+        ["renderer", "solid"],
         ["renderer", "tiles"],
     ]
     assert lines[1].endswith("(fake_plugin)")

@@ -32,7 +32,7 @@ RUN = ("run", "--prompt", "two gaussians", *QUICK)
         ),
         (
             ("--renderer", "afine"),
-            "no renderer named 'afine'. Installed: affine, tiles. Did you mean 'affine'?",
+            "no renderer named 'afine'. Installed: affine, solid, tiles. Did you mean 'affine'?",
         ),
         (
             ("--prior", "image-bnk"),

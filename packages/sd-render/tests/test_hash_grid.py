@@ -1,9 +1,12 @@
 """The scene of a hash-grid NeRF, on the readable encoding."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Generator
 
+from sd_core.errors import ConfigError
 from sd_core.step import Step
 from sd_core.testing.contracts import RendererContract
 from sd_render.hash_grid import HashGrid, HashGridOptions
@@ -99,7 +102,7 @@ def test_without_a_graph_normals_have_none():
 def test_levels_join_one_after_the_other(step, levels):
     scene = bumpy(start_level=1, level_after=100, level_every=50)
     scene.prepare(Step(step, 10000), Generator().manual_seed(0))
-    features = scene.field.encoding(points().add(1).div(2))
+    features = scene.field._features(points())
     seen = features.view(-1, 3, 2).abs().sum(dim=(0, 2)) > 0
     assert seen.tolist() == [True] * levels + [False] * (3 - levels)
 
@@ -120,3 +123,38 @@ def test_an_estimate_of_what_is_empty_is_learned_and_saved_with_the_scene():
     assert torch.equal(scene.eval()(cameras).images, fresh.eval()(cameras).images)
     assert not fresh.occupancy.is_new
     assert 0 < (fresh.occupancy.densities == 0).float().mean() < 1
+
+
+def test_levels_that_took_part_stay_and_are_saved():
+    scene = bumpy(start_level=1, level_after=100, level_every=50)
+    scene.prepare(Step(120, 10000), Generator().manual_seed(0))
+    scene.prepare(Step(0, 10000), Generator().manual_seed(0))  # a stage that goes on with it
+    fresh = bumpy(start_level=1, level_after=100, level_every=50)
+    fresh.load_state_dict(scene.state_dict())
+    for each in (scene, fresh):
+        features = each.field._features(points()).view(-1, 3, 2)
+        assert (features.abs().sum(dim=(0, 2)) > 0).tolist() == [True, True, False]
+
+
+def test_the_size_of_the_world_only_scales_densities():
+    small, large = bumpy(half_extent=0.5).field, bumpy(half_extent=1.0).field
+    density, colour = small.density_and_colour(points() / 2, points())
+    twice, same = large.density_and_colour(points(), points())
+    torch.testing.assert_close(density, 2 * twice, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(colour, same)
+
+
+def test_each_look_at_what_is_empty_is_at_other_points():
+    generator, field = Generator().manual_seed(0), bumpy().field
+    first, second = (field.cell_densities(4, generator) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_a_hash_grid_has_no_total_variation():
+    with pytest.raises(ValueError, match="total_variation is for voxels"):
+        hashes(regularisers={"total_variation": 1.0})
+
+
+def test_a_hash_grid_does_not_start_from_another_scene():
+    with pytest.raises(ConfigError, match="HashGrid cannot start from this HashGrid"):
+        HashGrid(HashGridOptions(**SMALL), replace(context(), previous=hashes()))

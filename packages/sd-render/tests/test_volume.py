@@ -129,57 +129,6 @@ def test_the_size_follows_its_schedule():
     assert scene.preview(around(1)).images.shape == (1, 3, 128, 128)
 
 
-def test_growing_changes_no_picture():
-    scene = voxels(voxels=(9, 17, 33), grow_at=(0.2, 0.6)).eval()
-    cameras, generator = around(2), Generator().manual_seed(0)
-    scene.prepare(Step(0, 100), generator)
-    before = scene(cameras).images
-    for step, size in ((19, 9), (20, 17), (59, 17), (60, 33), (99, 33)):
-        scene.prepare(Step(step, 100), generator)
-        assert scene.field.values.shape[-1] == size
-        torch.testing.assert_close(scene(cameras).images, before, rtol=1e-4, atol=1e-5)
-
-
-def test_only_the_grid_in_use_learns():
-    scene = voxels(voxels=(5, 9), grow_at=(0.5,))
-    for step, learning in ((0, 0), (60, 1)):
-        scene.zero_grad(set_to_none=True)
-        scene.prepare(Step(step, 100), Generator().manual_seed(0))
-        scene(around(1)).images.sum().backward()
-        assert [grid.grad is not None for grid in scene.field.grids] == [
-            learning == 0,
-            learning == 1,
-        ]
-
-
-def test_a_grown_scene_that_was_loaded_does_not_grow_again():
-    scene = voxels(voxels=(5, 9), grow_at=(0.5,))
-    scene.prepare(Step(60, 100), Generator().manual_seed(0))
-    with torch.no_grad():
-        scene.field.values.add_(1.0)
-    fresh = voxels(voxels=(5, 9), grow_at=(0.5,))
-    fresh.load_state_dict(scene.state_dict())
-    fresh.prepare(Step(61, 100), Generator().manual_seed(0))
-    assert torch.equal(fresh.field.values, scene.field.values)
-
-
-def test_the_bound_of_a_cell_is_never_below_a_density_in_it():
-    field = voxels().field
-    generator = Generator().manual_seed(4)
-    points = torch.rand(5000, 3, generator=generator) * 2 - 1
-    for cells in (5, 16, 31):
-        bound = field.cell_densities(cells, generator)
-        index = ((points + 1) / 2 * cells).long().clamp_max(cells - 1)
-        at = field.density(points)
-        assert (at <= bound[tuple(index.T)] * (1 + 1e-5)).all()
-        assert bound.max() <= field.density(field_nodes(17)).max() * (1 + 1e-5)
-
-
-def field_nodes(size):
-    line = torch.linspace(-1, 1, size)
-    return torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1).view(-1, 3)
-
-
 def test_normals_point_out_of_a_ball():
     scene = VoxelGrid(VoxelGridOptions(voxels=(33,), grow_at=()), context())
     directions = torch.nn.functional.normalize(
@@ -291,13 +240,62 @@ def test_a_squashed_pose_is_refused():
         voxels()(replace(cameras, camera_to_world=squashed))
 
 
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        ({"voxels": [9, 17], "grow_at": []}, "2 grids need 1 rising shares"),
-        ({"voxels": [9, 17, 33], "grow_at": [0.5, 0.2]}, "3 grids need 2 rising shares"),
-    ],
-)
-def test_every_next_grid_needs_its_time(options, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        VoxelGridOptions(**options)
+def test_a_picture_between_two_looks_shows_what_formed_since():
+    scene, cameras = voxels(cells_every=1000), around(2)
+    with torch.no_grad():
+        scene.field.values.fill_(-20.0)
+    scene.prepare(Step(5000, 10000), Generator().manual_seed(0))
+    with torch.no_grad():
+        scene.field.values.fill_(5.0)
+    before = scene.occupancy.densities.clone()
+    assert scene.preview(cameras).opacity[:, :, 64, 64].min() > 0.99
+    assert torch.equal(scene.occupancy.densities, before)
+
+
+def test_what_is_empty_is_looked_at_every_so_many_steps():
+    scene = voxels(cells_every=10)
+    for step, value in ((5000, -20.0), (5001, 5.0), (5009, 5.0), (5010, 5.0)):
+        with torch.no_grad():
+            scene.field.values.fill_(value)
+        scene.prepare(Step(step, 10000), Generator().manual_seed(0))
+        assert bool((scene.occupancy.densities > 1).all()) == (step == 5010)
+
+
+def test_a_full_cell_keeps_its_neighbours():
+    occupancy = voxels().occupancy
+    occupancy.densities.zero_()
+    occupancy.densities[5, 6, 7] = 1.0
+    cells = occupancy.occupied(0.5).nonzero()
+    assert len(cells) == 27
+    assert cells.float().mean(0).tolist() == [5.0, 6.0, 7.0]
+
+
+def test_the_size_of_the_world_changes_no_picture():
+    small, large = (voxels(half_extent=h).eval() for h in (0.5, 1.0))
+    near = around(2)
+    pose = near.camera_to_world.clone()
+    pose[:, :3, 3] /= 2
+    near = replace(near, camera_to_world=pose)
+    torch.testing.assert_close(small(near).images, large(around(2)).images, rtol=1e-4, atol=1e-5)
+
+
+def test_density_moves_the_picture_through_the_background_too():
+    """Central differences of the whole picture, for the raw density of some nodes."""
+    scene = voxels(background={"colour": (0.9, 0.1, 0.4)}).eval()
+    cameras, grid = around(1), scene.field.values
+    weights = torch.linspace(-1, 1, 3).view(1, 3, 1, 1)
+
+    def total():
+        return (weights * scene(cameras).images).sum()
+
+    total().backward()
+    for node in ((8, 8, 12), (8, 4, 8), (10, 9, 4)):
+        ends = []
+        for shift in (0.02, -0.04):
+            with torch.no_grad():
+                grid[(0, 0, *node)] += shift
+                ends.append(total().item())
+        with torch.no_grad():
+            grid[(0, 0, *node)] += 0.02
+        slope = (ends[0] - ends[1]) / 0.04
+        assert grid.grad[(0, 0, *node)].item() == pytest.approx(slope, rel=0.02, abs=2e-4)

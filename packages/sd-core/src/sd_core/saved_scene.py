@@ -94,7 +94,8 @@ def _newest(folder: RunFolder, finished: list[int]) -> tuple[int, int, dict[str,
         raise CheckpointError(
             f"{folder.path} holds no scene yet. Go on with: score-distill resume {folder.path}."
         )
-    label, state = load_checkpoint(found[-1], experiment=folder.fingerprint)
+    remedy = start_again(folder) if len(found) < 2 else f"See score-distill resume {folder.path}."
+    label, state = load_checkpoint(found[-1], experiment=folder.fingerprint, if_damaged=remedy)
     return label.stage, label.steps_done, state
 
 

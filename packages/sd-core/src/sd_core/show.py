@@ -55,7 +55,7 @@ class Studio:
     def videos(self, folder: Path, frames: int) -> None:
         """Once around: turntable.mp4 and, where the scene has them, depth.mp4 and normals.mp4."""
         views = self._look(self._turntable(frames))
-        if len(views.images) < 2:  # a scene may have but one picture to show
+        if len(views.images) != frames:  # a scene may have other pictures than views to show
             return
         save_video(folder / "turntable.mp4", views.images)
         if views.opacity is not None and views.depth is not None:

@@ -15,6 +15,8 @@ PerPoint = Float[Tensor, " points"]
 Colours = Float[Tensor, "points 3"]
 CellDensities = Float[Tensor, "cells cells cells"]
 
+MOST_POINTS = 2**18  # asked at once where nobody else bounds it
+
 
 class AbstractField(nn.Module, ABC):
     """Density and colour in the cube [-h, h]³, h = `half_extent`. Outside there is nothing.
@@ -61,9 +63,9 @@ class AbstractField(nn.Module, ABC):
         """Groups for the optimiser."""
         return [{"params": list(self.parameters()), "lr": learning_rate}]
 
-    def total_variation(self) -> Float[Tensor, ""]:
-        """How much neighbouring parameters differ; 0 where they have no neighbours."""
-        return torch.zeros(())
+    def total_variation(self) -> Float[Tensor, ""] | None:
+        """How much neighbouring parameters differ; None where they have no neighbours."""
+        return None
 
     def cell_densities(self, cells: int, generator: Generator) -> CellDensities:
         """The density in each of cells³ equal parts of the cube, indexed by x, y, z.
@@ -76,7 +78,8 @@ class AbstractField(nn.Module, ABC):
         inside = torch.rand(len(corner), 3, generator=generator, device=device)
         points = ((corner + inside) * (2 / cells) - 1) * self.half_extent
         with torch.no_grad():
-            return self.density(points).view(cells, cells, cells)
+            some = [self.density(part) for part in torch.split(points, MOST_POINTS)]
+        return torch.cat(some).view(cells, cells, cells)
 
 
 def finite_difference_normals(field: AbstractField, points: Points, spacing: float) -> Points:

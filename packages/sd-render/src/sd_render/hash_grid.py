@@ -4,6 +4,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
+from pydantic import field_validator
 from torch import Generator, Tensor, nn
 
 from sd_core.config import option
@@ -19,7 +21,7 @@ from sd_render.field import (
     finite_difference_normals,
 )
 from sd_render.volume import VolumeScene
-from sd_render.volume_options import VolumeOptions
+from sd_render.volume_options import RegulariserOptions, VolumeOptions
 
 
 class HashGridOptions(VolumeOptions):
@@ -59,6 +61,13 @@ class HashGridOptions(VolumeOptions):
     )
     normal_spacing: float = option(0.01, "Of those neighbours, in world units.", gt=0)
 
+    @field_validator("regularisers")
+    @classmethod
+    def _no_neighbours(cls, given: RegulariserOptions) -> RegulariserOptions:
+        if given.total_variation != 0.0:
+            raise ValueError("total_variation is for voxels, a hash grid has none: leave it out")
+        return given
+
 
 class HashField(AbstractField):
     """density = unit/h·softplus(f(e(x)) + b(x)) less its fog, colour = sigmoid(g(e(x))).
@@ -66,6 +75,8 @@ class HashField(AbstractField):
     e is the hash encoding of (x/h + 1)/2; f and g have one hidden layer of ReLU each, without
     biases; b is the ball it begins as. Ball and fog: see `VolumeOptions`.
     """
+
+    levels_in_use: Tensor
 
     def __init__(self, config: HashGridOptions, context: RendererContext) -> None:
         super().__init__(config.half_extent)
@@ -82,19 +93,23 @@ class HashField(AbstractField):
         self.encoding = HashEncoding(
             layout, config.encoding, generator=generator, device=context.device
         )
+        # Part of the scene's state: levels that never took part are not to be shown.
+        in_use = torch.tensor(min(config.start_level, config.levels), device=context.device)
+        self.register_buffer("levels_in_use", in_use)
         inputs = config.levels * config.features
         self.density_net = _network((inputs, config.width, 1), generator)
         self.colour_net = _network((inputs, config.width, 3), generator)
 
     def density(self, points: Points) -> PerPoint:
-        return self._density(points, self.encoding(self._unit(points)))
+        return self._density(points, self._features(points))
 
     def density_and_colour(self, points: Points, directions: Points) -> tuple[PerPoint, Colours]:
-        features = self.encoding(self._unit(points))
+        features = self._features(points)
         colours = torch.sigmoid(self.colour_net(features))
         return self._density(points, features), colours
 
     def density_twice_differentiable(self, points: Points) -> PerPoint:
+        self.encoding.enabled_levels = int(self.levels_in_use)
         return self._density(points, self.encoding.forward_twice_differentiable(self._unit(points)))
 
     def normals(self, points: Points) -> Points:
@@ -106,7 +121,8 @@ class HashField(AbstractField):
         """Finer levels join: one at step `level_after`, then one every `level_every` steps."""
         late = step.index - self.config.level_after
         joined = 0 if late < 0 else 1 + late // self.config.level_every
-        self.encoding.enabled_levels = min(self.config.start_level + joined, self.config.levels)
+        # Never fewer than before: a stage that goes on with this scene counts from 0 again.
+        self.levels_in_use.clamp_(min=min(self.config.start_level + joined, self.config.levels))
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """The encoding, and the networks at a share of its rate."""
@@ -115,6 +131,11 @@ class HashField(AbstractField):
             {"params": list(self.encoding.parameters()), "lr": learning_rate},
             {"params": networks, "lr": self.config.network_rate * learning_rate},
         ]
+
+    def _features(self, points: Points) -> Float[Tensor, "points width"]:
+        self.encoding.enabled_levels = int(self.levels_in_use)
+        features: Tensor = self.encoding(self._unit(points))
+        return features
 
     def _unit(self, points: Points) -> Points:
         return (points / self.half_extent + 1) / 2

@@ -1,5 +1,8 @@
 """Which parts of the cube are worth asking about."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor, nn
@@ -43,6 +46,21 @@ class OccupancyGrid(nn.Module):
         if not (field.exact_cells or self.is_new):
             seen = torch.maximum(seen, DECAY * self.densities)
         self.densities.copy_(seen)
+
+    @contextmanager
+    def looked_at_now(self, field: AbstractField) -> Iterator[None]:
+        """For pictures between two updates: a new look, forgotten afterwards.
+
+        Of an estimate it is the larger of the new one and what is remembered.
+        """
+        remembered = self.densities
+        device = remembered.device
+        seen = field.cell_densities(len(remembered), Generator(device).manual_seed(0))
+        self.densities = seen if field.exact_cells else torch.maximum(seen, remembered)
+        try:
+            yield
+        finally:
+            self.densities = remembered
 
     def occupied(self, least_density: float) -> OccupiedCells:
         """The cells with at least this density, and their neighbours, where matter may grow."""

@@ -18,6 +18,9 @@ from sd_core.config import shown
 Number = TypeVar("Number", int, float)
 
 
+_TOO_LARGE = 10**18  # an integer may have more digits than a float can hold
+
+
 def _count(value: Any) -> int:
     """A whole number of at least 1; 64.0 is one."""
     if not _is_number(value) or value != int(value) or value < 1:
@@ -35,7 +38,9 @@ def _amount(value: Any) -> float:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < math.inf and abs(value) < _TOO_LARGE
 
 
 def _step(value: Any) -> int:

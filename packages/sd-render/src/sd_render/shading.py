@@ -32,7 +32,7 @@ class ShadingOptions(Options):
         0.9, "Light from the lamp (DreamFusion: 0.9).", symbol="d", ge=0.0, le=1.0
     )
     ambient_only_steps: int = option(
-        2000, "Steps at the start without a lamp (DreamFusion in threestudio: 2000).", ge=0
+        0, "Steps at the start without a lamp (DreamFusion in threestudio: 2000).", ge=0
     )
 
 

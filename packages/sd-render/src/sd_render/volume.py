@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sd_core.cameras import CameraBatch, rays
 from sd_core.config import Options
+from sd_core.errors import ConfigError
 from sd_core.renderer import AbstractRenderer, Exported, RendererContext, Rendering
 from sd_core.step import Step
 from sd_render.background import build_background, random_colours
@@ -65,12 +66,23 @@ class VolumeScene(AbstractRenderer):
         self, field: AbstractField, config: VolumeOptions, context: RendererContext
     ) -> None:
         super().__init__()
+        if context.previous is not None and not self._begins_as(field, context.previous):
+            raise ConfigError(
+                f"a scene of class {type(self).__name__} cannot start from this "
+                f"{type(context.previous).__name__}. Leave the renderer out to go on with that "
+                'scene, or set start_from = "scratch" in this stage.'
+            )
         self.config = config
         self.field = field
         self.background = build_background(config.background, context.generator)
         self.occupancy = OccupancyGrid(config.cells, context.device)
         self.marching = choose_marching(config.marching, context.device)
         self._step = _Step()
+
+    @staticmethod
+    def _begins_as(field: AbstractField, previous: AbstractRenderer) -> bool:
+        """Give the field the values of the scene before, if they have something in common."""
+        return False
 
     def prepare(self, step: Step, generator: Generator) -> None:
         """Schedules, what is empty, and this step's light, background and jitter.
@@ -99,7 +111,7 @@ class VolumeScene(AbstractRenderer):
     def preview(self, cameras: CameraBatch) -> Rendering:
         """Unlit pictures of `preview_size`, with normals."""
         look = Look(self.config.preview_samples, "albedo", normals=True)
-        with torch.no_grad():
+        with torch.no_grad(), self.occupancy.looked_at_now(self.field):
             return self._draw(cameras, _Step(), size=self.config.preview_size, look=look)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
@@ -117,8 +129,8 @@ class VolumeScene(AbstractRenderer):
                 terms.append(weight * sparsity(seen))
             elif name == "opaqueness":
                 terms.append(weight * opaqueness(seen))
-            elif name == "total_variation":
-                terms.append(weight * self.field.total_variation())
+            elif name == "total_variation" and (differ := self.field.total_variation()) is not None:
+                terms.append(weight * differ)
             elif name == "depth_variance" and rendering.depth_variance is not None:
                 terms.append(weight * depth_variance_loss(rendering.depth_variance, seen))
             elif name == "orientation" and rendering.facing_away is not None:
@@ -158,9 +170,8 @@ class VolumeScene(AbstractRenderer):
         """All rays of all views, as many at a time as `most_samples` allows."""
         check_cameras(cameras, self.config.blob_radius * self.config.half_extent)
         bundle = self._rays(cameras, step, size)
-        occupied = None
-        if not step.everywhere:
-            occupied = self.occupancy.occupied(least_density(self.config.half_extent))
+        least = least_density(self.config.half_extent)
+        occupied = None if step.everywhere else self.occupancy.occupied(least)
         at_once = max(1, self.config.most_samples // look.samples)
         parts = []
         for some in bundle.split(at_once):

@@ -57,7 +57,7 @@ class VolumeOptions(Options):
         ge=0,
         le=1,
     )
-    cells: int = option(32, "Cells along a side in which emptiness is kept.", ge=1)
+    cells: int = option(32, "Cells along a side in which emptiness is kept.", ge=1, le=256)
     cells_every: int = option(16, "Steps between looks at what is empty.", ge=1)
     density_unit: float = option(
         10.0, "Density times h where a softplus is 1: larger makes surfaces hard sooner.", gt=0

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from sd_core.config import option
-from sd_core.renderer import RendererContext
+from sd_core.renderer import AbstractRenderer, RendererContext
 from sd_core.step import Step
 from sd_render.field import AbstractField, CellDensities, Colours, PerPoint, Points
 from sd_render.regularisers import total_variation
@@ -19,7 +19,7 @@ from sd_render.volume_options import VolumeOptions
 
 Voxels = Float[Tensor, "1 channels depth height width"]
 _Voxels = Annotated[int, Field(ge=2)]
-_Share = Annotated[float, Field(ge=0, le=1)]
+_Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class VoxelGridOptions(VolumeOptions):
@@ -61,7 +61,8 @@ class VoxelField(AbstractField):
         super().__init__(config.half_extent)
         self.config = config
         self.per_colour = (config.harmonics + 1) ** 2
-        shapes = [(1, 1 + 3 * self.per_colour, size, size, size) for size in config.voxels]
+        self.channels = 1 + 3 * self.per_colour
+        shapes = [(1, self.channels, size, size, size) for size in config.voxels]
         self.grids = nn.ParameterList(nn.Parameter(torch.zeros(s, device=device)) for s in shapes)
         with torch.no_grad():
             self.grids[0][0, 0] = config.blob(_nodes(config.voxels[0], config.half_extent, device))
@@ -80,17 +81,9 @@ class VoxelField(AbstractField):
         return self.config.activated(at[0]), colours.sigmoid().T
 
     def normals(self, points: Points) -> Points:
-        """n = -∇d/‖∇d‖ from central differences at the nodes, trilinear in between."""
-        padded = F.pad(self.values[:, :1], (1, 1, 1, 1, 1, 1), mode="replicate")
-        inner = slice(1, -1)
-        slope = torch.cat(
-            [
-                padded[..., inner, inner, 2:] - padded[..., inner, inner, :-2],
-                padded[..., inner, 2:, inner] - padded[..., inner, :-2, inner],
-                padded[..., 2:, inner, inner] - padded[..., :-2, inner, inner],
-            ],
-            dim=1,
-        )
+        """n = -∇d/‖∇d‖ from central differences at the nodes, one-sided at the walls."""
+        along_z, along_y, along_x = torch.gradient(self.values[0, 0])
+        slope = torch.stack([along_x, along_y, along_z])[None]
         return -F.normalize(self._at(points, slope).T, dim=-1)
 
     def prepare(self, step: Step) -> None:
@@ -99,11 +92,7 @@ class VoxelField(AbstractField):
         while int(self.active) < wanted:
             finer = self.grids[int(self.active) + 1]
             with torch.no_grad():
-                finer.copy_(
-                    F.interpolate(
-                        self.values, finer.shape[2:], mode="trilinear", align_corners=True
-                    )
-                )
+                finer.copy_(_resized(self.values, finer.shape[-1]))
             self.active += 1
 
     def total_variation(self) -> Float[Tensor, ""]:
@@ -133,13 +122,33 @@ class VoxelField(AbstractField):
 
 
 class VoxelGrid(VolumeScene):
-    """The scene of a voxel grid."""
+    """The scene of a voxel grid. In a later stage it begins as the voxel grid before."""
+
+    config: VoxelGridOptions
+    field: VoxelField
 
     def __init__(self, config: VoxelGridOptions, context: RendererContext) -> None:
         super().__init__(VoxelField(config, context.device), config, context)
+
+    @staticmethod
+    def _begins_as(field: AbstractField, previous: AbstractRenderer) -> bool:
+        """Any voxel grid of the same cube and harmonics will do, whatever its size."""
+        if not (isinstance(field, VoxelField) and isinstance(previous, VoxelGrid)):
+            return False
+        before, now = previous.config, field.config
+        if (before.half_extent, previous.field.channels) != (now.half_extent, field.channels):
+            return False
+        with torch.no_grad():
+            field.values.copy_(_resized(previous.field.values, field.values.shape[-1]))
+        return True
 
 
 def _nodes(size: int, half_extent: float, device: torch.device) -> Float[Tensor, "z y x 3"]:
     line = torch.linspace(-half_extent, half_extent, size, device=device)
     z, y, x = torch.meshgrid(line, line, line, indexing="ij")
     return torch.stack([x, y, z], dim=-1)
+
+
+def _resized(grid: Voxels, size: int) -> Float[Tensor, "1 channels {size} {size} {size}"]:
+    """The same function at other nodes; exactly so where the old nodes are among the new."""
+    return F.interpolate(grid, (size, size, size), mode="trilinear", align_corners=True)

@@ -28,7 +28,7 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
         raise ConfigError(
             f"a scene of renderer '{name}' cannot be written as '{parsed.to}'. It can be: {kinds}."
         )
-    options = parse_options(builder.export_options, options_table(parsed.set), where="")
+    options = parse_options(builder.export_options, options_table(parsed.set), where=parsed.to)
     device = choose_device(parsed.device, told_by="--device")
     scene = load_scene(folder, experiment, device=device, stage=parsed.stage)
     exported = scene.renderer.export(parsed.to, path.stem, options)
@@ -48,6 +48,8 @@ def _path(parsed: argparse.Namespace, folder: RunFolder) -> Path:
     path = Path(parsed.output)
     if path.suffix != f".{parsed.to}":
         raise ConfigError(f"--to {parsed.to} writes a .{parsed.to}, but --output is {path}.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent}. Make it first.")
     return path
 
 
