@@ -182,7 +182,8 @@ def main() -> None:
     print(f"{views_like_the_front(renderer)} of 24 views around look most like the front")
 
     azimuths = turntable(8).azimuth
-    rows = torch.cat([true_pictures(cameras_at(azimuths)), renderer.preview(cameras_at(azimuths)).images])
+    made = renderer.preview(cameras_at(azimuths)).images
+    rows = torch.cat([true_pictures(cameras_at(azimuths)), made])
     picture = parsed.output / "front_bias.png"
     save_png(picture, contact_sheet(enlarge(rows, 96), 8))
     print(f"the picture is {picture}")

@@ -117,6 +117,10 @@ def test_a_scene_that_begins_as_an_encoded_picture_needs_no_prior_to_be_brought_
     assert loaded(run).renderer.encoded.shape == (1, 2, 1, 1)
 
 
+# imageio's reader leaves the pipes of its ffmpeg to the garbage collector.
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_a_run_ends_with_videos_of_what_its_scene_has():
     run = solid_run()
     final = run.folder.final
