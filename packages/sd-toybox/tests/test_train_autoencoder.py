@@ -17,9 +17,10 @@ from sd_toybox.train.autoencoder import (
     signed,
     standardised,
 )
-from sd_toybox.train.data import draw_labels, draw_pictures
+from sd_toybox.train.data import draw_labels
 from sd_toybox.train.plan import Phase
 from sd_toybox.train.task import Run, TrainingState, train, training_step
+from sd_toybox.world.samples import draw_pictures
 from untrained_models import some_pictures, untrained_networks
 
 PHASE = Phase(steps=24, batch=4, rate=5e-3, warm_up=2)

@@ -14,13 +14,13 @@ from sd_toybox.train.clip import (
     similarities,
     truth,
 )
-from sd_toybox.train.data import draw_labels, draw_pictures
+from sd_toybox.train.data import draw_labels
 from sd_toybox.train.plan import Phase
 from sd_toybox.train.task import TrainingState, training_step
 from sd_toybox.world.captions import parse_caption
 from sd_toybox.world.kinds import COLOURS, KINDS
 from sd_toybox.world.poses import POSES
-from sd_toybox.world.samples import WorldSamples
+from sd_toybox.world.samples import WorldSamples, draw_pictures
 from untrained_models import some_pictures, untrained_networks
 
 PHASE = Phase(steps=24, batch=16, rate=5e-3, warm_up=2)

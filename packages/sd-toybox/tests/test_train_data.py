@@ -8,10 +8,10 @@ import torch
 from torch import Generator
 
 from sd_toybox.train import data
-from sd_toybox.train.data import Store, draw_labels, draw_pictures
+from sd_toybox.train.data import Store, draw_labels
 from sd_toybox.train.plan import QUICK
 from sd_toybox.world.kinds import COLOURS, HELD_OUT, KINDS
-from sd_toybox.world.samples import sample_world
+from sd_toybox.world.samples import draw_pictures, sample_world
 
 PLAN = replace(QUICK, world_pictures=12, judge_pictures=10, test_pictures=4, judge_test_pictures=4)
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Generator
 
-from sd_toybox.train.data import draw_labels, draw_pictures
+from sd_toybox.train.data import draw_labels
 from sd_toybox.train.measure import WORDS
 from sd_toybox.train.statistics import noisiness, psnr, saturation, sharpness
 from sd_toybox.world.corruptions import corrupted
+from sd_toybox.world.samples import draw_pictures
 
 
 def filled(*colour):

@@ -1,5 +1,6 @@
 """A learned encoding of points: the table behind a hash grid, and who computes it."""
 
+import logging
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -71,6 +72,7 @@ class HashEncoding(nn.Module):
         self.enabled_levels = layout.levels
         self.backend, self.reason = choose_backend(backend, device)
         self._may_change = backend == "auto"
+        self._say_if_slow()
         self._tried_out = False
         if self.backend == "tinycudann":
             self.tcnn = TcnnHash(layout, generator, device)
@@ -79,11 +81,6 @@ class HashEncoding(nn.Module):
         table.uniform_(-INITIAL_SPREAD, INITIAL_SPREAD, generator=generator)
         self.table = nn.Parameter(table.to(device))
 
-    @property
-    def twice_differentiable(self) -> bool:
-        """Whether a loss may hold the gradient of `forward`, as analytic normals do."""
-        return self.backend != "compiled"
-
     def forward(self, points: Points) -> Features:
         """The features of points. The first call may compile, which takes seconds."""
         if self.backend == "compiled" and not self._tried_out:
@@ -91,7 +88,7 @@ class HashEncoding(nn.Module):
         return self._encode(points, self.backend)
 
     def forward_twice_differentiable(self, points: Points) -> Features:
-        """The same, slower where `twice_differentiable` is False."""
+        """The same for a loss that holds its gradient: slower where the other is compiled."""
         return self._encode(points, "eager" if self.backend == "compiled" else self.backend)
 
     def _encode(self, points: Points, backend: Backend) -> Features:
@@ -114,4 +111,12 @@ class HashEncoding(nn.Module):
                     f"Choose 'eager', or mend the compiler."
                 ) from failure
             self.backend, self.reason = "eager", f"not compiled: compiling failed: {failure}"
+            self._say_if_slow()
         self._tried_out = True
+
+    def _say_if_slow(self) -> None:
+        if self._may_change and self.backend == "eager":
+            logging.getLogger(__name__).warning(
+                "the hash grid is computed by plain torch, which is several times slower (%s)",
+                self.reason,
+            )

@@ -25,7 +25,7 @@ FRAMES = {
     "ply": "z is up and +x the front, as in the scene.",
 }
 
-# glTF 2.0's numbers for how a texture is looked up: https://registry.khronos.org/glTF
+# The numbers that glTF 2.0 has for how a texture is looked up.
 CLAMP_TO_EDGE = 33071
 LINEAR = 9729
 LINEAR_MIPMAP_LINEAR = 9987

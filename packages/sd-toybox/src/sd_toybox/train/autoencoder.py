@@ -13,7 +13,6 @@ from torch import Generator, Tensor, nn
 from sd_core.atomic import write_bytes
 from sd_core.shapes import Images, Latents
 from sd_toybox.model.networks import NetworkSizes, initialised_from, new_vae
-from sd_toybox.train.data import Pictures
 from sd_toybox.train.plan import (
     CROP,
     CROPPED_SHARE,
@@ -25,6 +24,7 @@ from sd_toybox.train.plan import (
 )
 from sd_toybox.train.progress import Progress
 from sd_toybox.train.task import Rows, Scalar, Task
+from sd_toybox.world.samples import Pictures
 
 Squares = UInt8[Tensor, "samples 3 side side"]
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import UInt8
 from safetensors.torch import load_file
 from safetensors.torch import save as tensors_to_bytes
 from torch import Generator, Tensor
@@ -26,17 +25,16 @@ from sd_core.atomic import write_bytes
 from sd_core.cameras import CameraBatch, orbit_cameras
 from sd_toybox.train.plan import Plan, seed_for
 from sd_toybox.train.progress import Progress
-from sd_toybox.world.corruptions import corrupted
-from sd_toybox.world.kinds import BODY_COLOURS, COLOURS, KINDS, toy
-from sd_toybox.world.pictures import draw_toy
-from sd_toybox.world.samples import WorldLabels, WorldSamples, sample_labels
+from sd_toybox.world.samples import (
+    WorldLabels,
+    WorldSamples,
+    draw_pictures,
+    sample_labels,
+)
 
 Part = Literal["world", "test", "judge", "judge-test"]
-Pictures = UInt8[Tensor, "samples 3 height width"]
 
 PIECE = 500  # pictures: five seconds of work
-_CHUNK = 32  # pictures drawn at once
-_PIXELS = 64
 
 
 @dataclass(frozen=True)
@@ -83,19 +81,6 @@ def draw_labels(part: Part, count: int, generator: Generator) -> WorldLabels:
         return labels
     azimuth = tau * torch.rand(count, generator=generator)
     return replace(labels, cameras=_turned(labels.cameras, azimuth))
-
-
-def draw_pictures(labels: WorldLabels, generator: Generator) -> Pictures:
-    """The pictures of these labels, as `sample_world` draws them."""
-    pictures = torch.empty(len(labels), 3, _PIXELS, _PIXELS, dtype=torch.uint8)
-    bodies = torch.tensor([BODY_COLOURS[colour] for colour in COLOURS])
-    for kind, name in enumerate(KINDS):
-        for rows in torch.split(torch.nonzero(labels.kind == kind).flatten(), _CHUNK):
-            cameras = labels.cameras.select(rows)
-            images = draw_toy(toy(name), bodies[labels.colour[rows]], cameras, _PIXELS)
-            images = corrupted(images, [labels.words[row] for row in rows.tolist()], generator)
-            pictures[rows] = (images * 255).round().byte()
-    return pictures
 
 
 def joined(labels: list[WorldLabels]) -> WorldLabels:

@@ -14,9 +14,9 @@ from sd_core.noising import NoiseSchedule
 from sd_core.prior import AbstractPrior
 from sd_core.shapes import Images, Latents
 from sd_core.text_guidance import classifier_free_guidance
-from sd_toybox.train.data import Pictures
 from sd_toybox.train.plan import SAMPLING_BATCH, seed_for
 from sd_toybox.train.progress import Progress
+from sd_toybox.world.samples import Pictures
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from sd_toybox.world.poses import POSES, pose_indices
 HeldOut = Literal["never", "only", "too"]
 PerSample = Float[Tensor, " samples"]
 Indices = Int[Tensor, " samples"]
+Pictures = UInt8[Tensor, "samples 3 height width"]
 
 _CHUNK = 32  # pictures drawn at once
 _VIEW_OF_POSE: dict[str, View] = dict(zip(POSES, ("front", "side", "back", "side"), strict=True))
@@ -58,7 +59,7 @@ class WorldLabels:
 class WorldSamples:
     """Pictures of 64² with 8 bits, and their labels."""
 
-    pictures: UInt8[Tensor, "samples 3 height width"]
+    pictures: Pictures
     labels: WorldLabels
 
 
@@ -67,7 +68,12 @@ def sample_world(
 ) -> WorldSamples:
     """Everything drawn at the rates of `rates`."""
     labels = sample_labels(count, generator, held_out=held_out)
-    pictures = torch.empty(count, 3, pixels, pixels, dtype=torch.uint8)
+    return WorldSamples(draw_pictures(labels, generator, pixels=pixels), labels)
+
+
+def draw_pictures(labels: WorldLabels, generator: Generator, *, pixels: int = 64) -> Pictures:
+    """The pictures that labels tell of; what corrupts them is drawn from the generator."""
+    pictures = torch.empty(len(labels), 3, pixels, pixels, dtype=torch.uint8)
     bodies = torch.tensor([BODY_COLOURS[colour] for colour in COLOURS])
     for kind, name in enumerate(KINDS):
         for rows in torch.split(torch.nonzero(labels.kind == kind).flatten(), _CHUNK):
@@ -75,7 +81,7 @@ def sample_world(
             images = draw_toy(toy(name), bodies[labels.colour[rows]], cameras, pixels)
             images = corrupted(images, [labels.words[row] for row in rows.tolist()], generator)
             pictures[rows] = (images * 255).round().byte()
-    return WorldSamples(pictures, labels)
+    return pictures
 
 
 def sample_labels(count: int, generator: Generator, *, held_out: HeldOut = "never") -> WorldLabels:
