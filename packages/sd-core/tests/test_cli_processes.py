@@ -24,7 +24,7 @@ from small_runs import experiment_file, log_lines, newest_state, same
 pytestmark = pytest.mark.usefixtures("here")
 LINE = "score-distill: "
 QUICK = ("--set", "run.threads=1", "--set", "cameras.batch=4", "--set", "steps=6")
-RUN = ("run", "--prompt", "two gaussians", *QUICK)
+RUN = ("run", "--prior", "gaussian-mixture", "--prompt", "two gaussians", *QUICK)
 
 
 SCRIPT = "import sys; from sd_core.cli import main; sys.exit(main())"
@@ -51,6 +51,7 @@ def wait_for_lines(running: subprocess.Popen, log: Path, count: int) -> None:
 
 KILLED = """
 prompt = "two gaussians"
+prior = "gaussian-mixture"
 [run]
 threads = 1
 checkpoint_every = 7

@@ -70,7 +70,7 @@ def test_a_model_put_elsewhere_is_shown_with_its_variable(capsys, monkeypatch, t
 
 def test_a_small_prior_needs_no_plan(capsys, tmp_path):
     experiment = tmp_path / "small.toml"
-    experiment.write_text('prompt = "two gaussians"\n')
+    experiment.write_text('prompt = "two gaussians"\nprior = "gaussian-mixture"\n')
     assert main(["doctor", str(experiment)]) == 0
     assert "the prior gaussian-mixture is small: nothing to plan" in capsys.readouterr().out
 

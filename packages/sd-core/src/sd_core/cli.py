@@ -13,6 +13,7 @@ COMMAND_MODULES = {
     "run": "run",
     "resume": "resume",
     "export": "export",
+    "evaluate": "evaluate",
     "plugins": "list_plugins",
     "describe": "describe",
     "schema": "schema",
@@ -76,14 +77,15 @@ def _parser() -> argparse.ArgumentParser:
         "export", parents=[shared], help="a run's scene as a file that other programs open"
     )
     _add_export_options(export)
+    evaluate = commands.add_parser(
+        "evaluate", parents=[shared], help="what the installed metrics say of runs"
+    )
+    _add_evaluate_options(evaluate)
     commands.add_parser("plugins", parents=[shared], help="what is installed, and what is broken")
     describe = commands.add_parser(
         "describe", parents=[shared], help="the options of a plugin, or of an experiment's tables"
     )
-    describe.add_argument(
-        "kind", help="guidance, renderer, metric, prior; or experiment, stage, cameras, ..."
-    )
-    describe.add_argument("name", nargs="?", help="the plugin's name")
+    _add_describe_options(describe)
     commands.add_parser(
         "schema", parents=[shared], help="the JSON schema of experiment files, on stdout"
     )
@@ -126,6 +128,33 @@ def _add_export_options(export: argparse.ArgumentParser) -> None:
     export.add_argument("--output", metavar="FILE", help="default: RUN/final/scene.KIND")
     export.add_argument("--overwrite", action="store_true", help="replace files of that name")
     export.add_argument("--device", default="auto", metavar="NAME", help="default: auto")
+
+
+def _add_evaluate_options(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.add_argument("runs", nargs="+", metavar="RUN")
+    evaluate.add_argument("--metrics", metavar="NAME,NAME", help="default: all that are installed")
+    evaluate.add_argument("--views", metavar="N", help="views around the object (default: 24)")
+    evaluate.add_argument(
+        "--elevation",
+        metavar="DEGREES",
+        help="their height, one ring each for --elevation=-10,10,30 (default: 10)",
+    )
+    evaluate.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="METRIC.OPTION=VALUE",
+        help="an option of a metric; describe metric NAME lists them",
+    )
+    evaluate.add_argument("--stage", type=int, metavar="N", help="the scene at the stage's end")
+    evaluate.add_argument("--device", default="auto", metavar="NAME", help="default: auto")
+
+
+def _add_describe_options(describe: argparse.ArgumentParser) -> None:
+    describe.add_argument(
+        "kind", help="guidance, renderer, metric, prior; or experiment, stage, cameras, ..."
+    )
+    describe.add_argument("name", nargs="?", help="the plugin's name")
 
 
 class _Version(argparse.Action):

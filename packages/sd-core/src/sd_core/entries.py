@@ -31,6 +31,7 @@ class Entry:
     """
 
     kind: ClassVar[str] = "entry"
+    imported: ClassVar[tuple[str, ...]] = ("config", "build")
 
     name: str
     summary: str
@@ -39,12 +40,12 @@ class Entry:
     build: str
 
     def __post_init__(self) -> None:
-        for field in ("name", "summary", "reference", "config", "build"):
+        for field in ("name", "summary", "reference", *self.imported):
             value = getattr(self, field)
             if not isinstance(value, str):
                 raise PluginError(
                     f"{self.kind} {self.name!r}: {field} is {value!r}, expected a string."
-                    + (_IMPORT_HINT if field in ("config", "build") else "")
+                    + (_IMPORT_HINT if field in self.imported else "")
                 )
         if not _NAME.fullmatch(self.name):
             raise PluginError(
@@ -56,7 +57,7 @@ class Entry:
                 f"{self.kind} '{self.name}' has an empty summary, expected one line that tells it "
                 "from the others. Write one."
             )
-        for field in ("config", "build"):
+        for field in self.imported:
             value = getattr(self, field)
             if not _IMPORT_STRING.fullmatch(value):
                 raise PluginError(
@@ -107,9 +108,20 @@ class MetricEntry(Entry):
 
 @dataclass(frozen=True)
 class PriorEntry(Entry):
-    """A frozen model whose score moves the scene, from `sd_priors`."""
+    """A frozen model whose score moves the scene, from `sd_priors`.
+
+    stages  where a `sd_core.stage_defaults.StageDefaults` is, as "package.module:NAME": the scene
+            and the cameras that suit this model, for experiments that name none
+    """
 
     kind: ClassVar[str] = "prior"
+    imported: ClassVar[tuple[str, ...]] = ("config", "build", "stages")
+
+    stages: str = "sd_core.stage_defaults:NONE"
+
+    def load_stages(self) -> Any:
+        """Its stage defaults; imported now, on first use."""
+        return self._load(self.stages)
 
 
 def _kebab(name: str) -> str:

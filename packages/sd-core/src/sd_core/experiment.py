@@ -9,16 +9,16 @@ from typing import Any
 
 from sd_core.camera_sampling import CameraOptions
 from sd_core.config import Options, parse_options
-from sd_core.entries import Entry
+from sd_core.entries import Entry, PriorEntry
 from sd_core.errors import ConfigError, PluginError
-from sd_core.experiment_options import ExperimentOptions, StageOptions, Table
+from sd_core.experiment_options import ExperimentOptions, OptimiserOptions, StageOptions, Table
 from sd_core.plugins import Plugins
+from sd_core.stage_defaults import StageDefaults, over
 
-DEFAULT_PRIOR = "gaussian-mixture"
-DEFAULT_GUIDANCE = "sds"
-# The scene of a prior of points; for every other prior the first of the rest that is installed.
-RENDERER_OF_PRIOR = {"gaussian-mixture": "affine"}
+# The first that is installed. Of renderers: where the prior does not know one that suits it.
+DEFAULT_PRIORS = ("toybox", "gaussian-mixture")
 DEFAULT_RENDERERS = ("voxel-grid", "affine")
+DEFAULT_GUIDANCE = "sds"
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,27 @@ def options_of(entry: Entry) -> type[Options]:
     return config
 
 
+def stage_defaults_of(entry: Entry) -> StageDefaults:
+    """What suits a prior, as its author must have written it."""
+    found = entry.load_stages() if isinstance(entry, PriorEntry) else None
+    if not isinstance(found, StageDefaults):
+        raise PluginError(
+            f"{entry.kind} '{entry.name}': its stages {getattr(entry, 'stages', None)} is not a "
+            "sd_core.stage_defaults.StageDefaults. Tell its author."
+        )
+    return found
+
+
 class Experiment:
     """A checked experiment: `prior` and `stages` chosen, `options` the rest."""
 
     def __init__(self, table: Mapping[str, Any], plugins: Plugins) -> None:
         self.plugins = plugins
         self.options = parse_options(ExperimentOptions, table, where="")
-        prior = {"name": DEFAULT_PRIOR, **self.options.prior}
-        self.prior = self.choose("prior", prior, "prior")
+        told = self.options.prior
+        named = told if "name" in told else {"name": self._first("prior", DEFAULT_PRIORS), **told}
+        self.prior = self.choose("prior", named, "prior")
+        self._defaults = stage_defaults_of(self.prior.entry)
         self.stages: list[Stage] = []
         for stage in self.options.stages:
             self.stages.append(self._check_stage(stage, self.stages))
@@ -79,6 +92,7 @@ class Experiment:
         table = self.options.model_dump(mode="json")
         table["prior"] = self.prior.table()
         for written, stage in zip(table["stages"], self.stages, strict=True):
+            written |= stage.options.model_dump(mode="json", include={"steps", "optimiser"})
             written["guidance"] = stage.guidance.table()
             written["renderer"] = stage.renderer.table() if stage.renderer else None
             written["cameras"] = stage.cameras.model_dump(mode="json")
@@ -110,16 +124,36 @@ class Experiment:
         where = f"stages.{len(before)}"
         table = {"name": DEFAULT_GUIDANCE, **stage.guidance}
         guidance = self.choose("guidance", table, f"{where}.guidance")
+        told = stage.renderer or {}
+        named = told if "name" in told else {**self._usual_renderer(before), **told}
         if stage.renderer is None and before and stage.start_from == "previous":
-            renderer, cameras = None, before[-1].cameras
+            renderer, cameras = None, before[-1].cameras.model_dump()
         else:
-            told = stage.renderer or {}
-            table = told if "name" in told else {**self._usual_renderer(before), **told}
-            renderer = self.choose("renderer", table, f"{where}.renderer")
-            cameras = getattr(renderer.entry.load_build(), "default_cameras", CameraOptions())
-        changed = {**cameras.model_dump(), **stage.cameras}
-        cameras = parse_options(CameraOptions, changed, where=f"{where}.cameras")
-        return Stage(stage, guidance, renderer, cameras)
+            renderer = self._choose_renderer(named, f"{where}.renderer")
+            own = getattr(renderer.entry.load_build(), "default_cameras", CameraOptions())
+            cameras = over(self._defaults.of(renderer.entry.name).cameras, own.model_dump())
+        return Stage(
+            options=self._completed(stage, named["name"], where),
+            guidance=guidance,
+            renderer=renderer,
+            cameras=parse_options(
+                CameraOptions, over(stage.cameras, cameras), where=f"{where}.cameras"
+            ),
+        )
+
+    def _choose_renderer(self, table: Table, where: str) -> Choice:
+        """With the options that the prior knows to suit it, where the table is silent."""
+        name = table.get("name")
+        known = self._defaults.of(name).renderer if isinstance(name, str) else {}
+        return self.choose("renderer", over(table, known), where)
+
+    def _completed(self, stage: StageOptions, renderer: str, where: str) -> StageOptions:
+        """The number of steps and the optimiser that suit the prior, where the stage is silent."""
+        known = self._defaults.of(renderer)
+        steps = stage.steps if "steps" in stage.model_fields_set else known.steps or stage.steps
+        told = over(stage.optimiser.model_dump(exclude_unset=True), known.optimiser)
+        optimiser = parse_options(OptimiserOptions, told, where=f"{where}.optimiser")
+        return stage.model_copy(update={"steps": steps, "optimiser": optimiser})
 
     def _usual_renderer(self, before: list[Stage]) -> Table:
         """The last scene of the stages before: beginning from scratch does not change its kind."""
@@ -127,9 +161,11 @@ class Experiment:
         return last.table() if last else {"name": self._default_renderer()}
 
     def _default_renderer(self) -> str:
-        if (its_own := RENDERER_OF_PRIOR.get(self.prior.entry.name)) is not None:
-            return its_own
-        installed = self.plugins.of_kind("renderer")
-        default = next((name for name in DEFAULT_RENDERERS if name in installed), None)
-        # Where none of them is installed, `find` says what is.
-        return default or self.plugins.find("renderer", DEFAULT_RENDERERS[0]).name
+        known = self._defaults.usual_renderer(self.plugins.of_kind("renderer"))
+        return known or self._first("renderer", DEFAULT_RENDERERS)
+
+    def _first(self, kind: str, names: tuple[str, ...]) -> str:
+        """The first that is installed; where none is, `find` says what is."""
+        installed = self.plugins.of_kind(kind)
+        default = next((name for name in names if name in installed), None)
+        return default or self.plugins.find(kind, names[-1]).name

@@ -79,8 +79,8 @@ class ExperimentOptions(Options):
     prompt: PromptOptions = option(..., "What to make: a text, or a table with view words.")
     seed: int = option(0, "Seed of every random draw.", ge=0)
     prior: Table = Field(
-        default_factory=lambda: {"name": "gaussian-mixture"},
-        description="The frozen model: name and its options.",
+        default_factory=dict,
+        description="The frozen model: name and its options. Left out: the toybox if installed.",
     )
     stages: tuple[StageOptions, ...] = option(
         (StageOptions(),), "The stages, one after the other.", min_length=1

@@ -124,5 +124,6 @@ def sd_priors() -> Iterable[PriorEntry]:  # type: ignore[empty-body]
     ```
     Called once, when the program starts. An experiment that names a prior checks its options
     with `config`, a subclass of `sd_core.config.Options`, and calls `build(options, context)` with
-    a `sd_core.prior.PriorContext`; it gives an `AbstractPrior`.
+    a `sd_core.prior.PriorContext`; it gives an `AbstractPrior`. An entry may add `stages`, where a
+    `sd_core.stage_defaults.StageDefaults` is: the scene and the cameras that suit this model.
     """

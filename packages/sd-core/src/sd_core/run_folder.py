@@ -7,6 +7,7 @@ previews/     pictures along the way
 checkpoints/  the last two
 scenes/       the scene at the end of each stage
 final/        contact sheet, turntable, depth, normals; what `export` writes
+metrics.json  what `evaluate` measured, from which views, with which versions
 """
 
 import hashlib
@@ -44,6 +45,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.final = path / "final"
         self.log = path / "log.jsonl"
+        self.metrics = path / "metrics.json"
 
     @classmethod
     def create(cls, path: Path, *, experiment: Table, made_by: Table) -> "RunFolder":

@@ -13,6 +13,7 @@ def sd_priors() -> list[PriorEntry]:
             reference="this project",
             config="sd_core.priors.gaussian_mixture:GaussianMixtureOptions",
             build="sd_core.priors.gaussian_mixture:build",
+            stages="sd_core.priors.gaussian_mixture:STAGES",
         ),
         PriorEntry(
             name="image-bank",

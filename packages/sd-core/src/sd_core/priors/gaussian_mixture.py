@@ -15,6 +15,9 @@ from sd_core.noising import NoiseSchedule
 from sd_core.prior import PriorContext
 from sd_core.priors.exact import ExactPrior
 from sd_core.shapes import Latents, PerSample, Timesteps
+from sd_core.stage_defaults import SceneDefaults, StageDefaults
+
+STAGES = StageDefaults(scenes={"affine": SceneDefaults()})  # a scene of points, not of pictures
 
 
 class ComponentOptions(Options):

@@ -1,0 +1,54 @@
+"""What a stage is where the experiment says nothing: a prior knows what suits its pictures.
+
+A scene is judged well only from where the prior's own pictures were taken. So a `PriorEntry` may
+name a `StageDefaults`; an experiment's own words go over it, option by option, and the run folder
+records what came of both.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from sd_core.config import Options, option
+from sd_core.experiment_options import Table
+
+
+class SceneDefaults(Options):
+    """With one renderer: tables as a stage has them, and its number of steps."""
+
+    renderer: Table = option({}, "Options of the renderer.")
+    cameras: Table = option({}, "Options of the cameras, over those for every scene.")
+    optimiser: Table = option({}, "Options of the optimiser.")
+    steps: int | None = option(None, "Optimisation steps.", ge=1)
+
+
+class StageDefaults(Options):
+    """For every scene, and for those that the prior's author knows."""
+
+    cameras: Table = option({}, "From where the prior's pictures were taken.")
+    scenes: dict[str, SceneDefaults] = option(
+        {}, "By the renderer's name. The first that is installed is the usual scene."
+    )
+
+    def usual_renderer(self, installed: Iterable[str]) -> str | None:
+        """The first of `scenes` that is installed."""
+        names = set(installed)
+        return next((name for name in self.scenes if name in names), None)
+
+    def of(self, renderer: str) -> SceneDefaults:
+        """For one renderer, whether or not the prior's author knows it."""
+        own = self.scenes.get(renderer, SceneDefaults())
+        return own.model_copy(update={"cameras": over(own.cameras, self.cameras)})
+
+
+def over(told: Mapping[str, object], default: Mapping[str, object]) -> Table:
+    """`told` laid over `default`; a table in both is laid over in the same way."""
+    result = dict(default)
+    for key, value in told.items():
+        below = result.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            result[key] = over(value, below)
+        else:
+            result[key] = value
+    return result
+
+
+NONE = StageDefaults()
