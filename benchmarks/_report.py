@@ -1,4 +1,4 @@
-"""Each benchmark rewrites its own section of docs/benchmarks.md, and says on which machine."""
+"""Each benchmark rewrites its own section of a document, and says on which machine."""
 
 import platform
 import statistics
@@ -28,15 +28,15 @@ def machine(*distributions: str, threads: int | None = 1) -> str:
     return f"{processor}, {used}Python {platform.python_version()}, {versions}"
 
 
-def write_section(name: str, text: str) -> None:
+def write_section(name: str, text: str, path: Path = DOCUMENT) -> None:
     """Replace the section between this name's markers, or add it at the end; print it too."""
     print(text)
     start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
-    document = DOCUMENT.read_text("utf-8")
+    document = path.read_text("utf-8")
     section = f"{start}{text.strip()}\n{end}"
     if start in document:
         before, rest = document.split(start)
         document = before + section + rest.split(end)[1]
     else:
         document = document.rstrip() + "\n\n" + section
-    DOCUMENT.write_text(document, "utf-8")
+    path.write_text(document, "utf-8")

@@ -92,17 +92,21 @@ def test_new_plugin_prints_the_command(tmp_path: Path, capsys: pytest.CaptureFix
     assert words[6:] == ["-e", "there/sd-guidance-bears", "&&", "pytest", "there/sd-guidance-bears"]
 
 
-def test_the_demo_runs_with_one_thread():
+def test_the_demo_makes_measures_and_exports_one_run_with_one_thread():
     runs = []
     session = SimpleNamespace(
-        posargs=[],
+        posargs=["--guidance", "vsd"],
         install=lambda *what, env: None,
         run=lambda *command, env=None: runs.append((command, env)),
     )
     noxfile.demo.func(session)
-    (((_, script), env),) = runs
-    assert script == "examples/two_gaussians.py"
-    assert env["OMP_NUM_THREADS"] == "1"
+    made, measured, exported = (command[1:] for command, _ in runs)
+    assert all(env["OMP_NUM_THREADS"] == "1" for _, env in runs)
+    assert made[:3] == ("run", "--prompt", "a red bear")
+    assert made[-2:] == ("--guidance", "vsd")
+    folder = made[made.index("--output") + 1]
+    assert measured == ("evaluate", folder)
+    assert exported == ("export", folder, "--to", "glb")
 
 
 def test_pips_find_links_are_told_to_uv_with_commas(monkeypatch: pytest.MonkeyPatch):

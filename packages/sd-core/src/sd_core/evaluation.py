@@ -29,7 +29,7 @@ from sd_core.metric import AbstractMetric, MetricContext
 from sd_core.plugins import Plugins
 from sd_core.renderer import AbstractRenderer
 from sd_core.shapes import Images, Latents
-from sd_core.show import DECODED_AT_ONCE
+from sd_core.show import look
 
 SCHEMA = 1
 
@@ -189,23 +189,19 @@ def take_views(
 ) -> Views:
     """The scene's preview from every camera; `decode` makes pictures of a scene of latents."""
     cameras = rings.cameras().to(next(renderer.parameters()).device)
-    images = renderer.preview(cameras).images
+    images = look(renderer, cameras, decode).images
     if len(images) != len(cameras):
         plural = "" if len(images) == 1 else "s"
         raise ConfigError(
             f"its scene draws {len(images)} picture{plural} whatever the cameras, not "
             f"{len(cameras)} views, so no metric can judge it. Evaluate a three-dimensional scene."
         )
-    with torch.no_grad():
-        if images.shape[1] != 3:
-            some = torch.split(images, DECODED_AT_ONCE)
-            images = torch.cat([decode(latents).to(images) for latents in some])
     if images.shape[1] != 3 or not bool(images.isfinite().all()):
         raise ConfigError(
             f"its scene draws {images.shape[1]} channels, or values that are not finite, where a "
             "metric judges finite red, green and blue. Evaluate another run."
         )
-    return Views(images.clamp(0, 1), cameras, rings)
+    return Views(images, cameras, rings)
 
 
 def read_record(path: Path) -> Table | None:

@@ -1,7 +1,7 @@
 """A scene as people look at it: contact sheet, turntable, and videos of its depth and normals."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -68,16 +68,26 @@ class Studio:
         return turntable(count, distance=distance, vertical_fov_deg=vertical_fov_deg)
 
     def _look(self, cameras: CameraBatch) -> Rendering:
-        """The scene's preview, on the CPU. How much it draws at once is the renderer's business."""
-        device = next(self.renderer.parameters()).device
-        seen = self.renderer.preview(cameras.to(device))
-        pictures = seen.images
-        if pictures.shape[1] != 3:
-            some = torch.split(pictures, DECODED_AT_ONCE)
-            with torch.no_grad():
-                pictures = torch.cat([self.decode(latents) for latents in some])
+        """On the CPU."""
+        seen = look(self.renderer, cameras, self.decode)
         maps = {name: _on_cpu(getattr(seen, name)) for name in ("opacity", "depth", "normals")}
-        return Rendering(pictures.clamp(0, 1).cpu(), **maps)
+        return Rendering(seen.images.cpu(), **maps)
+
+
+def look(
+    renderer: AbstractRenderer, cameras: CameraBatch, decode: Callable[[Latents], Images]
+) -> Rendering:
+    """The scene's preview, latents decoded; how much it draws at once is the renderer's business.
+
+    Pictures are clamped to [0, 1]. Everything is on the renderer's device.
+    """
+    seen = renderer.preview(cameras.to(next(renderer.parameters()).device))
+    pictures = seen.images
+    if pictures.shape[1] != 3:
+        some = torch.split(pictures, DECODED_AT_ONCE)
+        with torch.no_grad():
+            pictures = torch.cat([decode(latents) for latents in some])
+    return replace(seen, images=pictures.clamp(0, 1))
 
 
 def _on_cpu(values: Tensor | None) -> Tensor | None:

@@ -1,0 +1,202 @@
+"""Methods on the same prompts and seeds of the toybox, judged where the true poses are known.
+
+    python benchmarks/toybox_methods.py [--methods sds vsd] [--seeds 3] [--at-once 2] [--show-only]
+
+Runs `score-distill run` for each method, prompt and seed, one thread each, then `score-distill
+evaluate`, and rewrites the section of docs/toybox.md from the run folders alone. What is finished
+is not run again, and what was stopped goes on: it may be stopped and started at any time.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from _report import machine, write_section
+
+from sd_core.evaluation import Rings, ViewOptions
+from sd_core.experiment import Experiment
+from sd_core.pictures import contact_sheet, save_png
+from sd_core.plugins import load_plugins
+from sd_core.run_folder import RunFolder
+from sd_core.saved_scene import load_scene
+from sd_core.shapes import Images
+
+ROOT = Path(__file__).parent.parent
+DOCUMENT = ROOT / "docs" / "toybox.md"
+IMAGES = ROOT / "docs" / "images"
+RUNS = ROOT / "runs" / "toybox"
+
+# Every kind and every colour at least once; the last two are of combinations that no picture of the
+# training shows.
+PROMPTS = (
+    *("a red bear", "a grey cat", "a blue penguin", "a purple robot", "a yellow bus"),
+    *("a green mug", "a pink rocket", "a brown house", "a green bear", "a red cat"),
+)
+METHODS: dict[str, tuple[str, ...]] = {
+    "sds": ("--guidance", "sds"),
+    "vsd": ("--guidance", "vsd"),
+}
+METRICS = ("janus-faces", "pose-consistency")
+PICTURED = PROMPTS[:4], 0  # the prompts and the seed whose views are shown
+COLUMNS = 8  # views around each object
+
+# A run fails where its object is not one with a single face whose sides follow one another: true
+# objects have 1 face and a consistency above 0.95.
+LEAST_CONSISTENCY = 0.8
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the study, and where it is."""
+
+    method: str
+    prompt: str
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        return RUNS / self.method / f"{self.prompt.replace(' ', '_')}-{self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "final" / "contact_sheet.png").is_file()
+
+    def go(self) -> None:
+        """Begins or goes on; the last line of what it says is told where it fails."""
+        if self.finished:
+            return
+        if (self.folder / "config.json").is_file():
+            _score_distill("resume", str(self.folder), "--quiet")
+            return
+        _score_distill(
+            *("run", "--prompt", self.prompt, "--seed", str(self.seed), *METHODS[self.method]),
+            *("--prior", "toybox", "--output", str(self.folder), "--quiet"),
+            *("--set", "run.threads=1", "--set", "run.turntable_frames=0"),
+        )
+
+    def evaluate(self) -> None:
+        if not (self.folder / "metrics.json").is_file():
+            _score_distill("evaluate", str(self.folder), "--metrics", ",".join(METRICS))
+
+    def minutes(self) -> float:
+        """Of all its processes: in each, the log counts from 0."""
+        lines = (self.folder / "log.jsonl").read_text("utf-8").splitlines()
+        seconds = [json.loads(line)["seconds"] for line in lines]
+        ends = [now for now, after in zip(seconds, [*seconds[1:], 0.0], strict=True) if after < now]
+        return sum(ends) / 60
+
+    def values(self) -> dict[str, float]:
+        metrics = json.loads((self.folder / "metrics.json").read_text("utf-8"))["metrics"]
+        return {name: value for each in metrics.values() for name, value in each["values"].items()}
+
+    def failed(self) -> bool:
+        found = self.values()
+        return found["janus-faces"] != 1 or found["pose-consistency"] < LEAST_CONSISTENCY
+
+
+def _score_distill(*arguments: str) -> None:
+    command = [sys.executable, "-c", "import sys; from sd_core.cli import main; sys.exit(main())"]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *arguments], env=alone, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        sys.exit(f"score-distill {' '.join(arguments)}: {said[-1] if said else done.returncode}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=os.cpu_count())
+    parser.add_argument("--show-only", action="store_true", help="of what is finished")
+    parsed = parser.parse_args()
+    # One seed of everything before the next: whenever it is stopped, methods can be compared.
+    runs = [
+        Run(method, prompt, seed)
+        for seed in range(parsed.seeds)
+        for prompt in PROMPTS
+        for method in parsed.methods
+    ]
+    if parsed.show_only:
+        runs = [run for run in runs if run.finished]
+    with ThreadPoolExecutor(parsed.at_once) as pool:
+        for done, run in enumerate(pool.map(_complete, runs), start=1):
+            print(f"{done}/{len(runs)} {run.method}, {run.prompt}, seed {run.seed}", flush=True)
+    write_section("methods", "\n".join(_section(runs)), DOCUMENT)
+    _picture(runs)
+
+
+def _complete(run: Run) -> Run:
+    run.go()
+    run.evaluate()
+    return run
+
+
+def _section(runs: Sequence[Run]) -> list[str]:
+    """Two tables: all runs of a method together, and each prompt."""
+    methods = list(dict.fromkeys(run.method for run in runs))
+    lines = [
+        "| method | runs | failed | faces: 0, 1, 2, 3, 4 | views of the front | pose entropy "
+        "| consistency | likeness | minutes |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for method in methods:
+        own = [run for run in runs if run.method == method]
+        values = [run.values() for run in own]
+        faces = Counter(min(4, round(each["janus-faces"])) for each in values)
+        counted = ", ".join(str(faces[count]) for count in range(5))
+        names = ("front-share", "pose-entropy", "pose-consistency", "likeness")
+        told = [_mean([each[name] for each in values]) for name in names]
+        failed = sum(run.failed() for run in own)
+        minutes = statistics.median(run.minutes() for run in own)
+        cells = [method, len(own), f"{failed} ({failed / len(own):.0%})", counted, *told]
+        lines.append("| " + " | ".join(map(str, [*cells, f"{minutes:.1f}"])) + " |")
+    return [
+        *lines,
+        "",
+        "Mean ± standard deviation over runs. A true object has 1 face, an entropy of 1.39, a "
+        "consistency of 1 and a quarter of its views at the front. A run failed where it has not "
+        f"1 face, or a consistency below {LEAST_CONSISTENCY}. Minutes are the median of a run on "
+        f"one thread, {os.cpu_count()} at once.",
+        "",
+        f"{machine('sd-toybox', 'torch', 'diffusers')}; made by benchmarks/toybox_methods.py.",
+    ]
+
+
+def _mean(values: Sequence[float]) -> str:
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.2f} ± {spread:.2f}"
+
+
+def _picture(runs: Sequence[Run]) -> None:
+    """For each method one PNG: a row of views around the object for each prompt."""
+    prompts, seed = PICTURED
+    for method in dict.fromkeys(run.method for run in runs):
+        own = [Run(method, prompt, seed) for prompt in prompts]
+        rows = [_views(run.folder) for run in own if run.finished]
+        if rows:
+            path = IMAGES / f"toybox_{method}.png"
+            save_png(path, contact_sheet(torch.cat(rows), COLUMNS))
+            print(f"wrote {path}")
+
+
+def _views(path: Path) -> Images:
+    """Around the object, from its front on."""
+    folder, table = RunFolder.open(path)
+    experiment = Experiment(table, load_plugins())
+    scene = load_scene(folder, experiment, device=torch.device("cpu"))
+    rings = Rings.seen_by(experiment.stages[scene.stage].cameras, ViewOptions(views=COLUMNS))
+    return scene.renderer.preview(rings.cameras()).images.clamp(0, 1)
+
+
+if __name__ == "__main__":
+    main()

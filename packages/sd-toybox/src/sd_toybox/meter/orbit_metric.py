@@ -1,0 +1,124 @@
+"""What the meter's metrics share: views are read one by one, and asked about as one orbit."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sd_core.cameras import CameraBatch
+from sd_core.config import Options, option
+from sd_core.errors import ConfigError
+from sd_core.metric import AbstractMetric, MetricContext
+from sd_core.shapes import Images
+from sd_toybox.meter.pose_judge import AbstractPoseJudge, PoseReading, RenderPoseJudge, ToyName
+from sd_toybox.meter.rings import rings_of_views
+from sd_toybox.world.captions import GRAMMAR, parse_caption
+
+SMALLEST: Final = 32  # pixels
+
+
+class MeterOptions(Options):
+    """Who judges the poses."""
+
+    judge: Literal["renders", "clip"] = option(
+        "renders", "Renders of the true object, or the toybox's CLIP model and its pose head."
+    )
+    folder: str | None = option(
+        None,
+        "For judge 'clip': another folder that `python -m sd_toybox.train` made.",
+        min_length=1,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Orbit:
+    """All views of one object: where they were taken, and what a judge read off them.
+
+    `mirrored` was read off the views as a mirror shows them, left for right.
+    """
+
+    azimuth: Float[Tensor, " views"]
+    elevation: Float[Tensor, " views"]
+    reading: PoseReading
+    mirrored: PoseReading
+
+    @property
+    def rings(self) -> list[Int[Tensor, " ring"]]:
+        """Indices of the views of each elevation, once around."""
+        return rings_of_views(self.azimuth, self.elevation)
+
+
+class AbstractOrbitMetric(AbstractMetric):
+    """Views of one object, whose prompt names a toy, read as they come.
+
+    All views since the last reset are of one object. There is no telling two objects of one prompt
+    apart, but their views make no even ring, and that is an error.
+    """
+
+    def __init__(self, options: MeterOptions, context: MetricContext) -> None:
+        self._judge = _judge(options, context)
+        self.reset()
+
+    def reset(self) -> None:
+        self._prompt: str | None = None
+        self._read: list[Orbit] = []
+
+    def update(self, images: Images, prompt: str, cameras: CameraBatch) -> None:
+        if self._prompt not in (None, prompt):
+            raise ConfigError(
+                f"the views are of '{self._prompt}' and of '{prompt}', expected one object. "
+                "Reset the metric between two."
+            )
+        named = _named(prompt)
+        _check(images)
+        reading = self._judge.read(images, named, cameras)
+        mirrored = self._judge.read(images.flip(3), named, cameras)
+        azimuth, elevation = (
+            angle.detach().to("cpu", torch.float32)
+            for angle in (cameras.azimuth, cameras.elevation)
+        )
+        self._prompt = prompt
+        self._read.append(Orbit(azimuth, elevation, reading, mirrored))
+
+    def orbit(self) -> Orbit:
+        """Everything taken in since the last reset."""
+        if not self._read:
+            raise ConfigError("the meter has seen no views yet: update it before it computes.")
+        return Orbit(
+            torch.cat([each.azimuth for each in self._read]),
+            torch.cat([each.elevation for each in self._read]),
+            PoseReading.concatenate([each.reading for each in self._read]),
+            PoseReading.concatenate([each.mirrored for each in self._read]),
+        )
+
+
+def _judge(options: MeterOptions, context: MetricContext) -> AbstractPoseJudge:
+    if options.judge == "renders":
+        return RenderPoseJudge()
+    from sd_toybox.meter.clip_pose_judge import ClipPoseJudge  # imports the training
+    from sd_toybox.model.folders import CLIP, find_folder
+
+    return ClipPoseJudge(find_folder(options.folder) / CLIP, context.device)
+
+
+def _named(prompt: str) -> ToyName:
+    caption = parse_caption(prompt)
+    if caption.kind is None or caption.colour is None:
+        raise ConfigError(
+            f"'{prompt}' names no object, and the meter must know whose face to look for. {GRAMMAR}"
+        )
+    return ToyName(caption.kind, caption.colour)
+
+
+def _check(images: Images) -> None:
+    """Refuses what has no colours, is too small, not square, or not finite."""
+    _, channels, height, width = images.shape
+    if channels != 3 or height != width or height < SMALLEST:
+        raise ConfigError(
+            f"the meter reads square views of 3 channels and at least {SMALLEST} pixels a side, "
+            f"not {channels} channels of {height} x {width}. Render colour pictures."
+        )
+    if not bool(images.isfinite().all()):
+        raise ConfigError("the views hold NaN or infinity, expected 0 to 1. Look at the scene.")

@@ -1,0 +1,29 @@
+"""Whether an object turns as the camera goes around it: the metric `pose-consistency`."""
+
+from typing import ClassVar
+
+from sd_toybox.meter.faces import consistency, pose_entropy, pose_shares
+from sd_toybox.meter.orbit_metric import AbstractOrbitMetric
+
+
+class PoseConsistency(AbstractOrbitMetric):
+    """A true object has consistency 1 and entropy ln 4 = 1.386; one that is all front has 0 twice.
+
+    pose-consistency    of estimated azimuth and camera, up to one rotation and mirror, 0 to 1: of
+                        the views or of their mirror images, whichever is larger, as the judge
+                        knows no mirrored object
+    pose-entropy        of front, right, back and left among the views, in nats
+    """
+
+    higher_is_better: ClassVar[bool | None] = True
+
+    def compute(self) -> dict[str, float]:
+        orbit = self.orbit()
+        _ = orbit.rings  # both numbers say something for full circles alone
+        return {
+            "pose-consistency": max(
+                consistency(read.azimuth, orbit.azimuth, read.seen)
+                for read in (orbit.reading, orbit.mirrored)
+            ),
+            "pose-entropy": pose_entropy(pose_shares(orbit.reading.poses)),
+        }
