@@ -22,6 +22,7 @@ KNOWN = StageDefaults(
     },
 )
 WRONG = {"steps": 3}
+REMOTE = StageDefaults(scenes={"hologram": SceneDefaults(), "diorama": SceneDefaults()})
 MISTAKEN = StageDefaults(cameras={"distence": [2.0, 2.0]})
 
 
@@ -49,4 +50,5 @@ def sd_priors():
         prior("photos", "photo_prior:KNOWN"),
         prior("wrong", "photo_prior:WRONG"),
         prior("mistaken", "photo_prior:MISTAKEN"),
+        prior("remote", "photo_prior:REMOTE"),
     ]

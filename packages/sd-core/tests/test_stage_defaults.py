@@ -76,6 +76,16 @@ def test_without_another_the_first_installed_default_prior_is_taken(monkeypatch)
         Experiment({"prompt": "x"}, plugins)
 
 
+def test_where_none_of_its_scenes_is_installed_the_message_names_them():
+    with pytest.raises(ConfigError) as caught:
+        experiment({}, prior="remote")
+    assert str(caught.value) == (
+        "prior 'remote' has scenes by hologram or diorama, but none of these renderers is "
+        "installed. pip install sd-render, or choose another with --renderer."
+    )
+    assert experiment({"renderer": "tiles"}, prior="remote").stages
+
+
 def test_stages_of_a_wrong_type_name_the_prior():
     with pytest.raises(PluginError, match=r"^prior 'wrong': its stages .*:WRONG is not a "):
         experiment({}, prior="wrong")

@@ -161,8 +161,15 @@ class Experiment:
         return last.table() if last else {"name": self._default_renderer()}
 
     def _default_renderer(self) -> str:
-        known = self._defaults.usual_renderer(self.plugins.of_kind("renderer"))
-        return known or self._first("renderer", DEFAULT_RENDERERS)
+        scenes, installed = self._defaults.scenes, self.plugins.of_kind("renderer")
+        if not scenes:
+            return self._first("renderer", DEFAULT_RENDERERS)
+        if usual := self._defaults.usual_renderer(installed):
+            return usual
+        raise ConfigError(
+            f"prior '{self.prior.entry.name}' has scenes by {' or '.join(scenes)}, but none of "
+            "these renderers is installed. pip install sd-render, or choose another with --renderer."
+        )
 
     def _first(self, kind: str, names: tuple[str, ...]) -> str:
         """The first that is installed; where none is, `find` says what is."""
