@@ -29,6 +29,8 @@ from sd_core.plugins import load_plugins
 from sd_core.run_folder import RunFolder
 from sd_core.saved_scene import load_scene
 from sd_core.shapes import Images
+from sd_toybox.world.captions import parse_caption
+from sd_toybox.world.pictures import world_pictures
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "toybox.md"
@@ -42,8 +44,8 @@ PROMPTS = (
     *("a green mug", "a pink rocket", "a brown house", "a green bear", "a red cat"),
 )
 METHODS: dict[str, tuple[str, ...]] = {
-    "sds": ("--guidance", "sds"),
-    "vsd": ("--guidance", "vsd"),
+    "sds": ("--guidance", "sds", "--set", "prompt.views=none"),
+    "vsd": ("--guidance", "vsd", "--set", "prompt.views=none"),
 }
 METRICS = ("janus-faces", "pose-consistency")
 PICTURED = PROMPTS[:4], 0  # the prompts and the seed whose views are shown
@@ -178,24 +180,27 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _picture(runs: Sequence[Run]) -> None:
-    """For each method one PNG: a row of views around the object for each prompt."""
+    """For each method one PNG: views around the true toy, and below around what was made of it."""
     prompts, seed = PICTURED
     for method in dict.fromkeys(run.method for run in runs):
         own = [Run(method, prompt, seed) for prompt in prompts]
-        rows = [_views(run.folder) for run in own if run.finished]
+        rows = [row for run in own if run.finished for row in _true_and_made(run)]
         if rows:
             path = IMAGES / f"toybox_{method}.png"
             save_png(path, contact_sheet(torch.cat(rows), COLUMNS))
             print(f"wrote {path}")
 
 
-def _views(path: Path) -> Images:
-    """Around the object, from its front on."""
-    folder, table = RunFolder.open(path)
+def _true_and_made(run: Run) -> tuple[Images, Images]:
+    """From the same cameras, the front first."""
+    folder, table = RunFolder.open(run.folder)
     experiment = Experiment(table, load_plugins())
     scene = load_scene(folder, experiment, device=torch.device("cpu"))
     rings = Rings.seen_by(experiment.stages[scene.stage].cameras, ViewOptions(views=COLUMNS))
-    return scene.renderer.preview(rings.cameras()).images.clamp(0, 1)
+    made = scene.renderer.preview(rings.cameras()).images.clamp(0, 1)
+    named = parse_caption(run.prompt)
+    true = world_pictures(str(named.kind), str(named.colour), rings.cameras(), made.shape[-1])
+    return true, made
 
 
 if __name__ == "__main__":

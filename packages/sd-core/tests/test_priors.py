@@ -198,10 +198,12 @@ def test_a_bank_is_read_from_a_folder(tmp_path):
     picture = np.zeros((4, 6, 3), np.uint8)
     for name, level in (("a.png", 0), ("b.png", 255)):
         Image.fromarray(picture + np.uint8(level)).save(tmp_path / name)
-    captions = {"a.png": ["night"], "b.png": ["day", "noon"]}
+    captions = {"a.png": "night", "b.png": ["day", "noon"]}
     (tmp_path / "captions.json").write_text(json.dumps(captions))
     prior = build(ImageBankOptions(folder=str(tmp_path)), CPU)
     assert prior.latent_shape == (3, 4, 6)
+    night = prior.sample(3, "night", generator=Generator().manual_seed(0))
+    assert torch.equal(night, torch.zeros(3, 3, 4, 6))
     day = prior.sample(3, "noon", generator=Generator().manual_seed(0))
     assert torch.equal(day, torch.ones(3, 3, 4, 6))
 

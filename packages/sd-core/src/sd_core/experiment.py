@@ -168,7 +168,8 @@ class Experiment:
             return usual
         raise ConfigError(
             f"prior '{self.prior.entry.name}' has scenes by {' or '.join(scenes)}, but none of "
-            "these renderers is installed. pip install sd-render, or choose another with --renderer."
+            "these renderers is installed. pip install sd-render, or choose another with "
+            "--renderer."
         )
 
     def _first(self, kind: str, names: tuple[str, ...]) -> str:

@@ -28,7 +28,7 @@ class ImageBankOptions(Options):
     folder: str = option(
         ...,
         "Folder of equally large PNG files and a captions.json that maps each file name to a "
-        "list of prompts.",
+        "prompt or a list of them.",
         min_length=1,
     )
     memory: int = option(
@@ -104,7 +104,7 @@ def _read_folder(folder: Path) -> tuple[Images, list[list[str]]]:
             'Add one that maps each picture to its prompts: {"001.png": ["a red bear"]}.'
         )
     try:
-        captions: dict[str, list[str]] = json.loads(listing.read_text("utf-8"))
+        captions: dict[str, str | list[str]] = json.loads(listing.read_text("utf-8"))
         pictures = [np.asarray(Image.open(folder / name).convert("RGB")) for name in captions]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ConfigError(f"cannot read the image bank in '{folder}': {error}.") from None
@@ -115,4 +115,4 @@ def _read_folder(folder: Path) -> tuple[Images, list[list[str]]]:
             "Give at least one picture, and all of one size."
         )
     stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-    return stacked, list(captions.values())
+    return stacked, [[one] if isinstance(one, str) else one for one in captions.values()]
