@@ -178,7 +178,9 @@ def test_without_any_renderer_the_error_says_what_is_left_out():
     with pytest.raises(PluginError) as caught:
         Experiment(table({}), fewer)
     assert str(caught.value) == (
-        "no renderer named 'affine'. Installed: none. scenes of my-scenes is blocked."
+        "no renderer named 'affine'. Installed: none. scenes of my-scenes is blocked. Prior "
+        "'gaussian-mixture' is made for affine. The package sd-render brings volumes and pictures; "
+        "or choose another with --renderer."
     )
 
 

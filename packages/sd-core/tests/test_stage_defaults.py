@@ -77,11 +77,12 @@ def test_without_another_the_first_installed_default_prior_is_taken(monkeypatch)
 
 
 def test_where_none_of_its_scenes_is_installed_the_message_names_them():
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(PluginError) as caught:
         experiment({}, prior="remote")
     assert str(caught.value) == (
-        "prior 'remote' has scenes by hologram or diorama, but none of these renderers is "
-        "installed. pip install sd-render, or choose another with --renderer."
+        "no renderer named 'diorama'. Installed: affine, film, solid, tiles. Prior 'remote' is "
+        "made for hologram or diorama. The package sd-render brings volumes and pictures; or choose "
+        "another with --renderer."
     )
     assert experiment({"renderer": "tiles"}, prior="remote").stages
 

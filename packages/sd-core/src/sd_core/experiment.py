@@ -161,16 +161,15 @@ class Experiment:
         return last.table() if last else {"name": self._default_renderer()}
 
     def _default_renderer(self) -> str:
-        scenes, installed = self._defaults.scenes, self.plugins.of_kind("renderer")
-        if not scenes:
-            return self._first("renderer", DEFAULT_RENDERERS)
-        if usual := self._defaults.usual_renderer(installed):
-            return usual
-        raise ConfigError(
-            f"prior '{self.prior.entry.name}' has scenes by {' or '.join(scenes)}, but none of "
-            "these renderers is installed. pip install sd-render, or choose another with "
-            "--renderer."
-        )
+        scenes = tuple(self._defaults.scenes)
+        try:
+            return self._first("renderer", scenes or DEFAULT_RENDERERS)
+        except PluginError as error:
+            raise PluginError(
+                f"{error} Prior '{self.prior.entry.name}' is made for "
+                f"{' or '.join(scenes or DEFAULT_RENDERERS)}. The package sd-render brings volumes "
+                "and pictures; or choose another with --renderer."
+            ) from None
 
     def _first(self, kind: str, names: tuple[str, ...]) -> str:
         """The first that is installed; where none is, `find` says what is."""

@@ -5,7 +5,7 @@ name a `StageDefaults`; an experiment's own words go over it, option by option, 
 records what came of both.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from sd_core.config import Options, option
 from sd_core.experiment_options import Table
@@ -27,11 +27,6 @@ class StageDefaults(Options):
     scenes: dict[str, SceneDefaults] = option(
         {}, "By the renderer's name. The first that is installed is the usual scene."
     )
-
-    def usual_renderer(self, installed: Iterable[str]) -> str | None:
-        """The first of `scenes` that is installed."""
-        names = set(installed)
-        return next((name for name in self.scenes if name in names), None)
 
     def of(self, renderer: str) -> SceneDefaults:
         """For one renderer, whether or not the prior's author knows it."""
