@@ -17,6 +17,7 @@ from sd_core.cameras import CameraBatch, orbit_cameras, turntable
 from sd_core.metric import MetricContext
 from sd_core.pictures import contact_sheet, save_png
 from sd_core.shapes import Images
+from sd_core.tables import markdown
 from sd_toybox.meter.janus_faces import JanusFaces
 from sd_toybox.meter.many_faced import many_faced
 from sd_toybox.meter.orbit_metric import MeterOptions
@@ -89,11 +90,9 @@ SPOILT: dict[str, Callable[[Images], Tensor]] = {
 }
 
 
-def object_lines() -> list[str]:
-    lines = [
-        "| object | number | faces as made | entropy | consistency | likeness |",
-        "|---|---|---|---|---|---|",
-    ]
+def object_table() -> str:
+    header = ["object", "number", "faces as made", "entropy", "consistency", "likeness"]
+    rows = []
     for (name, views), made in zip(OBJECTS.items(), (1, 2, 3, 4, 0), strict=True):
         found = [
             measured(views, kind, colour, elevation)
@@ -104,9 +103,8 @@ def object_lines() -> list[str]:
         right = sum(each["janus-faces"] == made for each in found)
         columns = ("pose-entropy", "pose-consistency", "likeness")
         spreads = [_spread([each[column] for each in found]) for column in columns]
-        cells = [name, len(found), f"{made} in {right}", *spreads]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return lines
+        rows.append([name, str(len(found)), f"{made} in {right}", *spreads])
+    return markdown(header, rows)
 
 
 def measured(views: Views, kind: str, colour: str, elevation_deg: float) -> dict[str, float]:
@@ -120,7 +118,7 @@ def measured(views: Views, kind: str, colour: str, elevation_deg: float) -> dict
     return values
 
 
-def spoilt_lines() -> list[str]:
+def spoilt_table() -> str:
     """Shares of views whose pose class is named right."""
     generator = Generator().manual_seed(0)
     right: dict[str, list[float]] = {name: [] for name in SPOILT}
@@ -136,14 +134,11 @@ def spoilt_lines() -> list[str]:
                 shares[name].append(float(agrees.float().mean()))
         for name, each in shares.items():
             right[name].append(mean(each))
-    lines = [
-        "| true views with | " + " | ".join(KINDS) + " | all |",
-        "|---" * (len(KINDS) + 2) + "|",
+    rows = [
+        [name, *(f"{100 * share:.0f} %" for share in [*each, mean(each)])]
+        for name, each in right.items()
     ]
-    for name, each in right.items():
-        cells = [name, *(f"{100 * share:.0f} %" for share in [*each, mean(each)])]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    return markdown(["true views with", *KINDS, "all"], rows)
 
 
 def random_views(generator: Generator) -> CameraBatch:
@@ -167,12 +162,12 @@ def main() -> None:
     sheet = [OBJECTS[name](*PICTURED, cameras) for name in ("true", "two faces", "three faces")]
     save_png(PICTURE, contact_sheet(torch.cat(sheet), len(cameras)))
     lines = [
-        *object_lines(),
+        object_table(),
         "",
         f"Every kind in every colour at elevations of {ELEVATIONS_DEG} degrees, 24 views each; "
         "mean (least to most).",
         "",
-        *spoilt_lines(),
+        spoilt_table(),
         "",
         f"Pose class named right, of {VIEWS_EACH} random azimuths of each colour. "
         f"{machine('sd-toybox', 'torch')}; made by `nox -s benchmarks -- janus_meter`.",

@@ -29,6 +29,7 @@ from sd_core.plugins import load_plugins
 from sd_core.run_folder import RunFolder
 from sd_core.saved_scene import load_scene
 from sd_core.shapes import Images
+from sd_core.tables import markdown
 from sd_toybox.world.captions import parse_caption
 from sd_toybox.world.pictures import world_pictures
 
@@ -145,13 +146,11 @@ def _complete(run: Run) -> Run:
 
 
 def _section(runs: Sequence[Run]) -> list[str]:
-    """Two tables: all runs of a method together, and each prompt."""
+    """A row for each method."""
     methods = list(dict.fromkeys(run.method for run in runs))
-    lines = [
-        "| method | runs | failed | faces: 0, 1, 2, 3, 4 | views of the front | pose entropy "
-        "| consistency | likeness | minutes |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    header = ["method", "runs", "failed", "faces: 0, 1, 2, 3, 4", "views of the front"]
+    header += ["pose entropy", "consistency", "likeness", "minutes"]
+    rows = []
     for method in methods:
         own = [run for run in runs if run.method == method]
         values = [run.values() for run in own]
@@ -161,10 +160,10 @@ def _section(runs: Sequence[Run]) -> list[str]:
         told = [_mean([each[name] for each in values]) for name in names]
         failed = sum(run.failed() for run in own)
         minutes = statistics.median(run.minutes() for run in own)
-        cells = [method, len(own), f"{failed} ({failed / len(own):.0%})", counted, *told]
-        lines.append("| " + " | ".join(map(str, [*cells, f"{minutes:.1f}"])) + " |")
+        share = f"{failed} ({failed / len(own):.0%})"
+        rows.append([method, str(len(own)), share, counted, *told, f"{minutes:.1f}"])
     return [
-        *lines,
+        markdown(header, rows),
         "",
         "Mean ± standard deviation over runs. A true object has 1 face, an entropy of 1.39, a "
         "consistency of 1 and a quarter of its views at the front. A run failed where it has not "

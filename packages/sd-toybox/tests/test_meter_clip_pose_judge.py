@@ -26,12 +26,13 @@ def test_it_says_what_the_model_and_the_head_say(judge):
     cameras = ring(8)
     views = world_pictures("cat", "red", cameras)
     reading = judge.read(views, ToyName("cat", "red"), cameras)
-    model, head = judge._model, judge._head
+    reader = judge._reader
+    model, head = reader.model, reader.head
     with torch.no_grad():
         pooled = model.vision_model(2 * views - 1).pooler_output
         logits = pooled @ head.weight.T + head.bias
         vectors = model.get_image_features(2 * views - 1).pooler_output
-        words = model.text_projection(judge._texts)
+        words = model.text_projection(reader.texts)
         cosines = torch.nn.functional.cosine_similarity(vectors[:, None], words[None], dim=-1)
         shares = torch.softmax(model.logit_scale.exp() * cosines, dim=1)
     torch.testing.assert_close(reading.posterior, logits.exp() / logits.exp().sum(1, keepdim=True))
@@ -43,7 +44,7 @@ def test_pictures_of_another_size_are_resized_and_batches_are_put_together(judge
     cameras = ring(8)
     large = world_pictures("cat", "red", cameras, 96)
     whole = judge.read(large, ToyName("cat", "red"), cameras)
-    monkeypatch.setattr("sd_toybox.meter.clip_pose_judge._AT_ONCE", 3)
+    monkeypatch.setattr("sd_toybox.model.clip_reader._AT_ONCE", 3)
     parts = judge.read(large, ToyName("cat", "red"), cameras)
     torch.testing.assert_close(whole.posterior, parts.posterior)
     torch.testing.assert_close(whole.likeness, parts.likeness)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Generator
 
+from sd_toybox.model.clip_reader import similarities
 from sd_toybox.model.networks import TINY
 from sd_toybox.model.tokenizer import new_tokenizer
 from sd_toybox.train.clip import (
@@ -11,7 +12,6 @@ from sd_toybox.train.clip import (
     caption_of,
     contrastive_loss,
     facts_of,
-    similarities,
     truth,
 )
 from sd_toybox.train.data import draw_labels

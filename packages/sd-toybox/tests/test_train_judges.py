@@ -39,12 +39,13 @@ def test_the_clip_judge_reads_texts_and_heads_as_they_are_saved(model_folder):
     judge = ClipJudge(model_folder / CLIP)
     pictures = world_pictures("bear", "red", orbit([0.0, 1.0, 2.0]))
     verdict = judge(pictures)
-    model, texts = judge._model, judge._texts
+    reader = judge._reader
+    model, texts = reader.model, reader.texts
     with torch.no_grad():
         vectors = model.get_image_features(2 * pictures - 1).pooler_output
         words = model.text_projection(texts)
         pooled = model.vision_model(2 * pictures - 1).pooler_output
-        azimuth = (judge._head(pooled).argmax(1) + 0.5) * (tau / 24)
+        azimuth = (reader.head(pooled).argmax(1) + 0.5) * (tau / 24)
     best = torch.nn.functional.cosine_similarity(vectors[:, None], words[None], dim=-1).argmax(1)
     assert torch.equal(verdict.kind * len(COLOURS) + verdict.colour, best)
     torch.testing.assert_close(verdict.azimuth, azimuth)
@@ -55,7 +56,7 @@ def test_a_clip_judge_that_finds_its_text_says_what_it_says(model_folder, monkey
     judge = ClipJudge(model_folder / CLIP)
     hits = torch.tensor([0, 9, 63])
     monkeypatch.setattr(
-        "sd_toybox.train.judges.similarities",
+        "sd_toybox.model.clip_reader.similarities",
         lambda model, pooled, texts: torch.nn.functional.one_hot(hits, len(texts)).float(),
     )
     verdict = judge(torch.zeros(3, 3, 64, 64))

@@ -76,7 +76,7 @@ def build_prior(experiment: Experiment) -> AbstractPrior:
     with _seeded(_seed(experiment, "prior")):
         device = choose_device(experiment.options.run.device)
         prior = choice.entry.load_build()(choice.options, PriorContext(device))
-    return _checked(prior, AbstractPrior, choice.entry)  # type: ignore[type-abstract]
+    return checked(prior, AbstractPrior, choice.entry)  # type: ignore[type-abstract]
 
 
 def build_stage(
@@ -139,7 +139,7 @@ def _build_renderer(
         encode=prior.encode,
     )
     renderer = stage.renderer.entry.load_build()(stage.renderer.options, context)
-    return _checked(renderer, AbstractRenderer, stage.renderer.entry)  # type: ignore[type-abstract]
+    return checked(renderer, AbstractRenderer, stage.renderer.entry)  # type: ignore[type-abstract]
 
 
 def _build_guidance(
@@ -156,12 +156,13 @@ def _build_guidance(
 
     context = GuidanceContext(prior=prior, prompt=experiment.options.prompt, find=find)
     built = choice.entry.load_build()(choice.options, context)
-    guidance = _checked(built, AbstractGuidance, choice.entry)  # type: ignore[type-abstract]
+    guidance = checked(built, AbstractGuidance, choice.entry)  # type: ignore[type-abstract]
     guidance.name = choice.entry.name
     return guidance.to(prior.device)
 
 
-def _checked(built: object, kind: type[Built], entry: Entry) -> Built:
+def checked(built: object, kind: type[Built], entry: Entry) -> Built:
+    """What a plugin built, if it is of the kind that its hook promises."""
     if not isinstance(built, kind):
         raise PluginError(
             f"{entry.kind} '{entry.name}': {entry.build} gave a {type(built).__name__}, not an "

@@ -17,6 +17,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
+from sd_core.building import checked
 from sd_core.camera_sampling import CameraOptions
 from sd_core.cameras import CameraBatch, turntable
 from sd_core.config import Options, option, parse_options
@@ -176,11 +177,7 @@ def build_judge(choice: Choice, plugins: Plugins, device: torch.device) -> Judge
     """The metric itself, and what it needs."""
     entry = choice.entry
     metric = entry.load_build()(choice.options, MetricContext(device))
-    if not isinstance(metric, AbstractMetric):
-        raise PluginError(
-            f"metric '{entry.name}': {entry.build} gave a {type(metric).__name__}, not an "
-            "AbstractMetric. Tell its author."
-        )
+    checked(metric, AbstractMetric, entry)  # type: ignore[type-abstract]
     return Judge(choice, plugins.source("metric", entry.name), metric)
 
 

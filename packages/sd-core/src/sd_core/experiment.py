@@ -98,6 +98,10 @@ class Experiment:
             written["cameras"] = stage.cameras.model_dump(mode="json")
         return table
 
+    def method_names(self) -> str:
+        """Of all stages, each once, as folders and tables call the experiment: "sds+vsd"."""
+        return "+".join(dict.fromkeys(stage.guidance.entry.name for stage in self.stages))
+
     def choices(self) -> list[Choice]:
         """Every plugin that takes part by name."""
         stages = [choice for s in self.stages for choice in (s.guidance, s.renderer) if choice]

@@ -55,12 +55,6 @@ class Evaluated:
         """That of this command, not of the run."""
         return torch.device(self.experiment.options.run.device)
 
-    @property
-    def method(self) -> str:
-        """As in the names of run folders."""
-        stages = self.experiment.stages
-        return "+".join(dict.fromkeys(stage.guidance.entry.name for stage in stages))
-
     def renderer_options(self, stage: int) -> Options:
         """Of the scene at this stage, which may have gone on with that of the one before."""
         upto = reversed(self.experiment.stages[: stage + 1])
@@ -122,7 +116,7 @@ def _evaluate(
         views = _views(run, scene, options)
     except ScoreDistillationError as error:
         _tell(f"score-distill: {run.name}: {error}")
-        return Row(run.name, run.method, {})
+        return Row(run.name, run.experiment.method_names(), {})
     if stage is None and not run.is_finished(scene):
         _tell(
             f"{run.name} is not finished: its scene after {scene.steps_done} steps of stage "
@@ -138,7 +132,7 @@ def _evaluate(
     if entries:
         _write(run, scene, views, entries)
     told = {(name, key): v for name, e in entries.items() for key, v in e["values"].items()}
-    return Row(run.name, run.method, told)
+    return Row(run.name, run.experiment.method_names(), told)
 
 
 def _views(run: Evaluated, scene: SavedScene, options: ViewOptions) -> Views:

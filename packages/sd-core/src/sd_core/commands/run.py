@@ -73,5 +73,5 @@ def _refuse_bare_prompt(parsed: argparse.Namespace) -> None:
 
 def default_name(experiment: Experiment) -> str:
     """The prompt, the methods and the seed, safe as a folder's name."""
-    methods = "+".join(dict.fromkeys(stage.guidance.entry.name for stage in experiment.stages))
-    return f"{folder_name(experiment.options.prompt.text)}-{methods}-{experiment.options.seed}"
+    prompt, seed = folder_name(experiment.options.prompt.text), experiment.options.seed
+    return f"{prompt}-{experiment.method_names()}-{seed}"

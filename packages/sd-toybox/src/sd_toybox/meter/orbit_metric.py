@@ -36,18 +36,12 @@ class MeterOptions(Options):
 class Orbit:
     """All views of one object: where they were taken, and what a judge read off them.
 
-    `mirrored` was read off the views as a mirror shows them, left for right.
+    `rings` are the indices of the views of each elevation, once around.
     """
 
     azimuth: Float[Tensor, " views"]
-    elevation: Float[Tensor, " views"]
     reading: PoseReading
-    mirrored: PoseReading
-
-    @property
-    def rings(self) -> list[Int[Tensor, " ring"]]:
-        """Indices of the views of each elevation, once around."""
-        return rings_of_views(self.azimuth, self.elevation)
+    rings: list[Int[Tensor, " ring"]]
 
 
 class AbstractOrbitMetric(AbstractMetric):
@@ -63,7 +57,8 @@ class AbstractOrbitMetric(AbstractMetric):
 
     def reset(self) -> None:
         self._prompt: str | None = None
-        self._read: list[Orbit] = []
+        self._angles: list[Float[Tensor, "2 views"]] = []
+        self._read: list[PoseReading] = []
 
     def update(self, images: Images, prompt: str, cameras: CameraBatch) -> None:
         if self._prompt not in (None, prompt):
@@ -71,33 +66,33 @@ class AbstractOrbitMetric(AbstractMetric):
                 f"the views are of '{self._prompt}' and of '{prompt}', expected one object. "
                 "Reset the metric between two."
             )
+        reading = self.read(images, prompt, cameras)
+        angles = torch.stack([cameras.azimuth, cameras.elevation]).detach()
+        self._prompt = prompt
+        self._angles.append(angles.to("cpu", torch.float32))
+        self._read.append(reading)
+
+    def read(self, images: Images, prompt: str, cameras: CameraBatch) -> PoseReading:
+        """What the judge says of views of the object that a prompt names."""
         named = _named(prompt)
         _check(images)
-        reading = self._judge.read(images, named, cameras)
-        mirrored = self._judge.read(images.flip(3), named, cameras)
-        azimuth, elevation = (
-            angle.detach().to("cpu", torch.float32)
-            for angle in (cameras.azimuth, cameras.elevation)
-        )
-        self._prompt = prompt
-        self._read.append(Orbit(azimuth, elevation, reading, mirrored))
+        return self._judge.read(images, named, cameras)
 
     def orbit(self) -> Orbit:
-        """Everything taken in since the last reset."""
+        """Everything taken in since the last reset, which must be full circles."""
         if not self._read:
             raise ConfigError("the meter has seen no views yet: update it before it computes.")
-        return Orbit(
-            torch.cat([each.azimuth for each in self._read]),
-            torch.cat([each.elevation for each in self._read]),
-            PoseReading.concatenate([each.reading for each in self._read]),
-            PoseReading.concatenate([each.mirrored for each in self._read]),
-        )
+        azimuth, elevation = torch.cat(self._angles, dim=1)
+        rings = rings_of_views(azimuth, elevation)
+        return Orbit(azimuth, PoseReading.concatenate(self._read), rings)
 
 
 def _judge(options: MeterOptions, context: MetricContext) -> AbstractPoseJudge:
     if options.judge == "renders":
         return RenderPoseJudge()
-    from sd_toybox.meter.clip_pose_judge import ClipPoseJudge  # imports the training
+    from sd_toybox.meter.clip_pose_judge import (
+        ClipPoseJudge,  # imports transformers when it is built
+    )
     from sd_toybox.model.folders import CLIP, find_folder
 
     return ClipPoseJudge(find_folder(options.folder) / CLIP, context.device)

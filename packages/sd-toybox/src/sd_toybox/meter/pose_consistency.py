@@ -2,8 +2,11 @@
 
 from typing import ClassVar
 
+from sd_core.cameras import CameraBatch
+from sd_core.shapes import Images
 from sd_toybox.meter.faces import consistency, pose_entropy, pose_shares
 from sd_toybox.meter.orbit_metric import AbstractOrbitMetric
+from sd_toybox.meter.pose_judge import PoseReading
 
 
 class PoseConsistency(AbstractOrbitMetric):
@@ -17,13 +20,20 @@ class PoseConsistency(AbstractOrbitMetric):
 
     higher_is_better: ClassVar[bool | None] = True
 
+    def reset(self) -> None:
+        super().reset()
+        self._mirrored: list[PoseReading] = []
+
+    def update(self, images: Images, prompt: str, cameras: CameraBatch) -> None:
+        super().update(images, prompt, cameras)
+        self._mirrored.append(self.read(images.flip(3), prompt, cameras))
+
     def compute(self) -> dict[str, float]:
         orbit = self.orbit()
-        _ = orbit.rings  # both numbers say something for full circles alone
+        readings = (orbit.reading, PoseReading.concatenate(self._mirrored))
         return {
             "pose-consistency": max(
-                consistency(read.azimuth, orbit.azimuth, read.seen)
-                for read in (orbit.reading, orbit.mirrored)
+                consistency(read.azimuth, orbit.azimuth, read.seen) for read in readings
             ),
             "pose-entropy": pose_entropy(pose_shares(orbit.reading.poses)),
         }

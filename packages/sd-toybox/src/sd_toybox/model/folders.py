@@ -30,7 +30,7 @@ def find_folder(folder: str | None) -> Path:
     if (found / _INDEX).is_file():
         return found
     raise ConfigError(
-        f"there is no toybox model in {found}. Make one in about 90 minutes with "
+        f"there is no toybox model in {found}. Make one, in an hour or two, with "
         "`python -m sd_toybox.train`, or point to another: prior.folder."
     )
 

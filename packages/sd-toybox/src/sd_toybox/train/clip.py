@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from sd_toybox.model.clip_reader import similarities
 from sd_toybox.model.networks import NetworkSizes, initialised_from, new_clip
 from sd_toybox.model.pose_head import AZIMUTHS, azimuth_shares
 from sd_toybox.model.tokenizer import token_rows
@@ -94,16 +95,6 @@ def contrastive_loss(logits: Float[Tensor, "pictures captions"], true: Truth) ->
     by_picture = cross_entropy(logits, rows / rows.sum(1, keepdim=True))
     by_caption = cross_entropy(logits.T, columns / columns.sum(1, keepdim=True))
     return (by_picture + by_caption) / 2
-
-
-def similarities(
-    clip: Any, pictures: Float[Tensor, "pictures width"], texts: Float[Tensor, "texts text_width"]
-) -> Float[Tensor, "pictures texts"]:
-    """Cosines of the projections of two transformers' pooled outputs."""
-    in_common = clip.visual_projection(pictures), clip.text_projection(texts)
-    of_pictures, of_texts = (vectors / vectors.norm(dim=-1, keepdim=True) for vectors in in_common)
-    cosines: Tensor = of_pictures @ of_texts.T
-    return cosines
 
 
 class ClipTask(Task):

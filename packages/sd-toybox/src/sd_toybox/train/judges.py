@@ -6,21 +6,18 @@ CLIP model. Both name a kind, a colour and an azimuth.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from math import radians
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d
 
 from sd_core.cameras import orbit_cameras
 from sd_core.shapes import Images
-from sd_toybox.model.pose_head import grid_azimuths, load_pose_head
-from sd_toybox.model.tokenizer import token_rows
-from sd_toybox.train.clip import similarities
+from sd_toybox.model.clip_reader import ClipReader
+from sd_toybox.model.pose_head import grid_azimuths
 from sd_toybox.world.kinds import COLOURS, KINDS
 from sd_toybox.world.pictures import world_pictures
 from sd_toybox.world.poses import pose_indices
@@ -85,26 +82,9 @@ class ClipJudge:
     """The nearest of the texts "a COLOUR KIND", and the pose head's most likely azimuth."""
 
     def __init__(self, folder: Path) -> None:
-        transformers: Any = import_module("transformers")
-        self._model: Any = transformers.CLIPModel.from_pretrained(folder, dtype=torch.float32)
-        self._model.eval()
-        self._head = load_pose_head(folder)
-        self._size: int = self._model.config.vision_config.image_size
-        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
-        texts = [f"a {colour} {kind}" for kind in KINDS for colour in COLOURS]
-        with torch.no_grad():
-            self._texts = self._model.text_model(token_rows(tokenizer, texts)).pooler_output
+        self._reader = ClipReader(folder, torch.device("cpu"))
 
     def __call__(self, images: Images) -> Verdict:
-        best, azimuth = [], []
-        for some in torch.split(images, _AT_ONCE):
-            if some.shape[-1] != self._size:
-                some = interpolate(some, self._size, mode="bilinear", antialias=True)
-            with torch.no_grad():
-                pooled = self._model.vision_model(2 * some - 1).pooler_output
-                best.append(similarities(self._model, pooled, self._texts).argmax(1))
-                azimuth.append(self._head(pooled).argmax(1))
-        found = torch.cat(best)
-        return Verdict(
-            found // len(COLOURS), found % len(COLOURS), grid_azimuths()[torch.cat(azimuth)]
-        )
+        cosines, azimuth_logits = self._reader.read(images)
+        found, azimuth = cosines.argmax(1), grid_azimuths()[azimuth_logits.argmax(1)]
+        return Verdict(found // len(COLOURS), found % len(COLOURS), azimuth)

@@ -172,10 +172,7 @@ def world_poses(seed: int) -> Shares:
 
 def word_effects(sampler: Sampler, test: WorldSamples, count: int) -> list[WordEffect]:
     """With each word less without it: from the same noise, and of the same true pictures."""
-    seen = [
-        (kind, colour) for kind in KINDS for colour in COLOURS if (kind, colour) not in HELD_OUT
-    ]
-    prompts = [f"a {colour} {kind}" for kind, colour in cycled(seen, count)]
+    prompts = [f"a {colour} {kind}" for kind, colour in cycled(seen_combinations(), count)]
     without = sampler.pictures("words", prompts, scale=SAMPLING_SCALE)
     rows = [row for row, words in enumerate(test.labels.words) if not words]
     true = test.pictures[rows].float() / 255

@@ -1,4 +1,4 @@
-"""Every number of the training, each with its reason; the whole takes 90 minutes on two cores.
+"""Every number of the training, each with its reason; meant for 90 minutes on two idle cores.
 
 | part      | minutes | what                                                      |
 |-----------|---------|-----------------------------------------------------------|
@@ -8,9 +8,8 @@
 | diffusion |      46 | 5,800 steps of 32, latents encoded beforehand             |
 | measure   |      14 | 2,000 samples of 50 steps and 240 with words              |
 
-Expected from one core of an EPYC of 2023 while others used it: 0.005 s for a picture, 0.16 s for a
-step of the VAE, 0.43 s of the CLIP model, 0.84 s of the UNet, 0.38 s for a sample at scale 1; two
-cores should do 1.8 times as much.
+Expected from the speed of single parts. Nobody has seen the whole on an idle machine: the shipped
+model took 137 minutes on two cores that others used, as its card says.
 """
 
 import hashlib
