@@ -79,11 +79,11 @@ def test_the_name_of_an_entry_gets_the_distribution_that_offers_it(site):
 
 def test_the_name_of_a_clash_gets_both_distributions(site):
     site.install("my-esd", "2.0", code=offering("esd"))
-    site.install("sd-guidance-esd", code=offering("esd"))
+    site.install("sd-guidance-drift", code=offering("esd"))
     assert refused("ESD") == (
-        "cannot block 'ESD': it is the guidance of sd-guidance-esd 0.1 and the guidance of "
+        "cannot block 'ESD': it is the guidance of sd-guidance-drift 0.1 and the guidance of "
         "my-esd 2.0, and only whole plugins are left out. "
-        "Use --block sd-guidance-esd or --block my-esd."
+        "Use --block sd-guidance-drift or --block my-esd."
     )
 
 

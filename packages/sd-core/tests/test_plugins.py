@@ -30,10 +30,10 @@ def only_error(**options) -> str:
 
 
 def test_an_installed_plugin_is_found_with_its_source(site):
-    site.install("sd-guidance-esd", "0.3", code=offering("esd"))
+    site.install("sd-guidance-drift", "0.3", code=offering("esd"))
     plugins = listed()
     assert plugins.find("guidance", "esd").config == "a.b:Options"
-    assert plugins.source("guidance", "esd") == Source("sd-guidance-esd", "0.3")
+    assert plugins.source("guidance", "esd") == Source("sd-guidance-drift", "0.3")
     assert plugins.broken == ()
 
 
@@ -128,12 +128,12 @@ def test_a_hook_may_offer_nothing(site):
 
 
 def test_a_broken_plugin_is_named_and_the_others_work(site):
-    site.install("sd-guidance-usd", "0.2", code="import nowhere_to_be_found", point="usd")
-    site.install("sd-guidance-esd", code=offering("esd"))
+    site.install("sd-guidance-lost", "0.2", code="import nowhere_to_be_found", point="usd")
+    site.install("sd-guidance-drift", code=offering("esd"))
     plugins = listed()
     assert list(plugins.of_kind("guidance")) == ["esd"]
     error = "ModuleNotFoundError: No module named 'nowhere_to_be_found'"
-    assert plugins.broken == (BrokenPlugin("usd", "sd-guidance-usd", "0.2", error),)
+    assert plugins.broken == (BrokenPlugin("usd", "sd-guidance-lost", "0.2", error),)
 
 
 @pytest.mark.parametrize(
@@ -225,11 +225,11 @@ def test_a_requirement_that_cannot_be_read_breaks_its_plugin_only(site):
 
 
 def test_strict_raises_what_else_is_set_aside(site):
-    site.install("sd-guidance-usd", code="raise ImportError('libcuda')", point="usd")
+    site.install("sd-guidance-lost", code="raise ImportError('libcuda')", point="usd")
     with pytest.raises(PluginError) as caught:
         listed(strict=True)
     assert str(caught.value) == (
-        "plugin 'usd' of sd-guidance-usd 0.1 is broken: ImportError: libcuda"
+        "plugin 'usd' of sd-guidance-lost 0.1 is broken: ImportError: libcuda"
     )
     assert isinstance(caught.value.__cause__, ImportError)
 
@@ -259,19 +259,19 @@ def test_a_plugin_that_wraps_a_hook_does_not_touch_the_others(site):
 
 def test_a_clash_names_both_sources_and_what_to_do(site):
     site.install("my-esd", "2.0", code=offering("esd"))
-    site.install("sd-guidance-esd", "0.1", code=offering("esd"))
+    site.install("sd-guidance-drift", "0.1", code=offering("esd"))
     with pytest.raises(PluginClash) as caught:
         listed()
     assert str(caught.value) == (
-        "guidance 'esd' is offered twice: by sd-guidance-esd 0.1 and by my-esd 2.0. "
+        "guidance 'esd' is offered twice: by sd-guidance-drift 0.1 and by my-esd 2.0. "
         "Uninstall one, or block it with --block my-esd."
     )
 
 
 def test_a_broken_plugin_clashes_with_nobody(site):
     site.install("my-esd", code=hook(f"yield {entry('esd')}\nraise OSError('disk')"))
-    site.install("sd-guidance-esd", code=offering("esd"))
-    assert listed().source("guidance", "esd").distribution == "sd-guidance-esd"
+    site.install("sd-guidance-drift", code=offering("esd"))
+    assert listed().source("guidance", "esd").distribution == "sd-guidance-drift"
     assert only_error() == "OSError: disk"
 
 
@@ -287,7 +287,7 @@ def test_what_is_built_in_is_not_replaced_in_silence(site):
 
 def test_blocking_one_ends_a_clash(site):
     site.install("my-esd", "2.0", code=offering("esd"))
-    site.install("sd-guidance-esd", code=offering("esd"))
+    site.install("sd-guidance-drift", code=offering("esd"))
     assert listed(blocked=["my-esd"]).source("guidance", "esd").version == "0.1"
 
 
@@ -304,14 +304,14 @@ def test_a_wrong_name_gets_the_installed_ones_and_the_nearest(site):
 
 
 def test_a_missing_name_is_told_together_with_the_broken_and_the_blocked(site):
-    site.install("sd-guidance-usd", code="raise ImportError('libcuda')")
+    site.install("sd-guidance-lost", code="raise ImportError('libcuda')")
     site.install("my-esd", code=offering("esd"))
     site.install("pack", code=offering("jsd"), point="jsd")
     with pytest.raises(PluginError) as caught:
         listed(blocked=["my-esd", "jsd"]).source("guidance", "usd")
     assert str(caught.value) == (
         "no guidance named 'usd'. Installed: none. "
-        "sd-guidance-usd 0.1 is installed but broken (ImportError: libcuda). "
+        "sd-guidance-lost 0.1 is installed but broken (ImportError: libcuda). "
         "my-esd is blocked. jsd of pack is blocked."
     )
 

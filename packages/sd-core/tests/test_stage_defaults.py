@@ -4,10 +4,10 @@ import pytest
 
 import fake_plugin
 import photo_prior
+from sd_core.config import over
 from sd_core.errors import ConfigError, PluginError
 from sd_core.experiment import Experiment
 from sd_core.plugins import load_plugins
-from sd_core.stage_defaults import over
 
 
 def experiment(*stages, prior="photos") -> Experiment:

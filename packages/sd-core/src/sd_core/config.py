@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from sd_core.errors import ConfigError, nearest
@@ -20,6 +20,19 @@ class Options(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tables_begin_with_their_defaults(cls, values: Any) -> Any:
+        """A table says what differs from this class's default for it, not from the table's own."""
+        if not isinstance(values, Mapping):
+            return values
+        tables = {
+            name: field.default.model_dump(exclude_unset=True)
+            for name, field in cls.model_fields.items()
+            if isinstance(field.default, Options) and isinstance(values.get(name), Mapping)
+        }
+        return {**values, **over({name: values[name] for name in tables}, tables)}
 
     def methods(self) -> dict[str, dict[str, Any]]:
         """Other methods that this one is made of, each with its table of options.
@@ -111,3 +124,15 @@ def shown(value: Any) -> str:
     """A value for an error message, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def over(told: Mapping[str, object], default: Mapping[str, object]) -> dict[str, object]:
+    """`told` laid over `default`; a table in both is laid over in the same way."""
+    result = dict(default)
+    for key, value in told.items():
+        below = result.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            result[key] = over(value, below)
+        else:
+            result[key] = value
+    return result

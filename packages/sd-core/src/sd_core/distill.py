@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from sd_core.cameras import CameraBatch
 from sd_core.errors import ConfigError, NonFiniteGradientError
 from sd_core.guidance import AbstractGuidance, Guided
+from sd_core.learning_rate import set_rates
 from sd_core.prior import AbstractPrior
 from sd_core.renderer import AbstractRenderer, Rendering
 from sd_core.shapes import Images, Latents
@@ -35,11 +36,13 @@ def distill(
     optimiser: torch.optim.Optimizer,
     generator: Generator,
     steps: range,
+    rate_factor: Callable[[Step], float] | None = None,
 ) -> Iterator[StepReport]:
     """Distil the prior's score into the scene, one step for each report that is asked for.
 
     Schedules run over 0 ... `steps.stop`, so that `range(10, 20)` goes on where `range(10)` of the
     same 20 steps stopped. The caller prints, saves and stops; nothing here calls back.
+    `rate_factor` says by how much the optimiser's step sizes are multiplied at a step.
     """
     for index in steps:
         step = Step(index, steps.stop)
@@ -56,6 +59,8 @@ def distill(
         if not all(map(isfinite, norms)):
             _refuse_non_finite(guidance, guided, clean, step)
 
+        if rate_factor is not None:
+            set_rates(optimiser, rate_factor(step))
         optimiser.zero_grad(set_to_none=True)
         backward(latents, guided.gradient, renderer.regularisation(rendering))
         optimiser.step()

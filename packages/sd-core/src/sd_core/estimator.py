@@ -58,6 +58,15 @@ class AbstractNoiseEstimator(nn.Module, ABC):
         pass serves both the score and the training.
         """
 
+    def predict_noise_pair(
+        self, noised: Noised, condition: Condition, cameras: CameraBatch
+    ) -> tuple[Latents, Latents]:
+        """(ε_φ(x_t, y), ε_φ(x_t, c, y)): camera-free and at the camera. A network batches them."""
+        return (
+            self.predict_noise(noised, condition, None),
+            self.predict_noise(noised, condition, cameras),
+        )
+
     @abstractmethod
     def fit(
         self,

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sd_core.camera_sampling import CameraOptions
-from sd_core.config import Options, parse_options
+from sd_core.config import Options, over, parse_options
 from sd_core.entries import Entry, PriorEntry
 from sd_core.errors import ConfigError, PluginError
 from sd_core.experiment_options import ExperimentOptions, OptimiserOptions, StageOptions, Table
 from sd_core.plugins import Plugins
-from sd_core.stage_defaults import StageDefaults, over
+from sd_core.stage_defaults import StageDefaults
 
 # The first that is installed. Of renderers: where the prior does not know one that suits it.
 DEFAULT_PRIORS = ("toybox", "gaussian-mixture")

@@ -36,6 +36,12 @@ class OptimiserOptions(Options):
     betas: tuple[_Beta, _Beta] = option((0.9, 0.99), "Adam's decay rates.", symbol="β1, β2")
     eps: float = option(1e-15, "Adam's denominator floor.", gt=0)
     weight_decay: float = option(0.0, "Decay of the parameters.", ge=0)
+    warm_up_steps: int = option(
+        0, "Steps over which the step size grows in a straight line to its value.", ge=0
+    )
+    decay: Literal["none", "cosine"] = option(
+        "none", "cosine: after that the step size falls to 0 at the last step, along a cosine."
+    )
 
 
 class StageOptions(Options):

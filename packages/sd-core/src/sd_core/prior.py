@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
 from sd_core.condition import Condition
@@ -64,12 +64,14 @@ class AbstractPrior(ABC):
         """A learner of the score of what is rendered now, for methods that need one."""
 
     def predict_noises(
-        self, noisy: Latents, t: Timesteps, conditions: Sequence[Condition]
+        self, noisy: Latents | Sequence[Latents], t: Timesteps, conditions: Sequence[Condition]
     ) -> tuple[Latents, ...]:
-        """ε for the same noisy latents under several conditions, in one batched call."""
+        """ε under several conditions in one batched call: of the same noisy latents, or of others
+        for each condition."""
         count = len(conditions)
+        each = [noisy] * count if isinstance(noisy, Tensor) else list(noisy)
         predicted = self.predict_noise(
-            noisy.repeat(count, 1, 1, 1), t.repeat(count), Condition.concatenate(conditions)
+            torch.cat(each), t.repeat(count), Condition.concatenate(conditions)
         )
         return predicted.chunk(count)
 

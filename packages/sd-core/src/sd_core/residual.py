@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
@@ -47,7 +48,8 @@ class AbstractResidual(AbstractGuidance):
     """g = w(t)·(target - source), both noise predictions at one noised sample.
 
     Three parts, each with state of its own: `noised`, `target` (learns in `learn_target`) and
-    `source` (learns in `learn_source`). The method `mix` recombines them across methods.
+    `source` (learns in `learn_source`). The method `mix` recombines them across methods, and has a
+    weight of its own.
     """
 
     # True where target and source make sense only at what this method's own `noised` gives.
@@ -77,14 +79,26 @@ class AbstractResidual(AbstractGuidance):
     ) -> Prediction:
         """Where the sample is now."""
 
+    def sides(
+        self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> tuple[Prediction, Prediction]:
+        """(target, source). Where both ask the prior, a method may ask it once for both."""
+        return (
+            self.target(noised, cameras, step=step, generator=generator),
+            self.source(noised, cameras, step=step, generator=generator),
+        )
+
+    def weights(self, noised: Noised, *, step: Step) -> Float[Tensor, "batch 1 1 1"]:
+        """w(t) of each sample."""
+        return weight(self.weighting, self.prior.schedule, noised.t, noised.noisy)
+
     @torch.no_grad()
     def gradient(
         self, latents: Latents, cameras: CameraBatch, *, step: Step, generator: Generator
     ) -> Guided:
         noised = self.noised(latents, cameras, step=step, generator=generator)
-        target = self.target(noised, cameras, step=step, generator=generator)
-        source = self.source(noised, cameras, step=step, generator=generator)
-        weights = weight(self.weighting, self.prior.schedule, noised.t, latents)
+        target, source = self.sides(noised, cameras, step=step, generator=generator)
+        weights = self.weights(noised, step=step)
         return Guided(
             gradient=residual_gradient(target.noise.detach(), source.noise.detach(), weights),
             t=noised.t,

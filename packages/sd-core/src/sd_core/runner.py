@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sd_core.building import BuiltScene, BuiltStage, build_scene, complete_stage
@@ -18,6 +19,7 @@ from sd_core.checkpoint import (
 from sd_core.distill import distill
 from sd_core.errors import CheckpointError, NonFiniteGradientError
 from sd_core.experiment import Experiment
+from sd_core.learning_rate import rate_factor
 from sd_core.prior import AbstractPrior
 from sd_core.renderer import AbstractRenderer
 from sd_core.run_folder import RunFolder
@@ -139,6 +141,7 @@ def _run_stage(
         optimiser=built.optimiser,
         generator=built.generator,
         steps=range(first, built.steps),
+        rate_factor=partial(rate_factor, experiment.stages[stage].options.optimiser),
     )
     began = time.perf_counter()
     wanted = options.tensorboard

@@ -5,9 +5,7 @@ name a `StageDefaults`; an experiment's own words go over it, option by option, 
 records what came of both.
 """
 
-from collections.abc import Mapping
-
-from sd_core.config import Options, option
+from sd_core.config import Options, option, over
 from sd_core.experiment_options import Table
 
 
@@ -32,18 +30,6 @@ class StageDefaults(Options):
         """For one renderer, whether or not the prior's author knows it."""
         own = self.scenes.get(renderer, SceneDefaults())
         return own.model_copy(update={"cameras": over(own.cameras, self.cameras)})
-
-
-def over(told: Mapping[str, object], default: Mapping[str, object]) -> Table:
-    """`told` laid over `default`; a table in both is laid over in the same way."""
-    result = dict(default)
-    for key, value in told.items():
-        below = result.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            result[key] = over(value, below)
-        else:
-            result[key] = value
-    return result
 
 
 NONE = StageDefaults()

@@ -38,7 +38,7 @@ class VSD(ResidualGuidance):
         self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
     ) -> Prediction:
         with torch.enable_grad():  # the same pass trains the estimator
-            predicted = self.estimator.predict_noise(noised, self._plain(cameras), cameras)
+            predicted = self.estimator.predict_noise(noised, self.plain(cameras), cameras)
         return Prediction(predicted, observed={"predicted": predicted})
 
     def learn_source(
@@ -51,12 +51,13 @@ class VSD(ResidualGuidance):
     ) -> Mapping[str, float]:
         return self.estimator.fit(
             seen.noised,
-            self._plain(cameras),
+            self.plain(cameras),
             cameras,
-            predicted=seen.source["predicted"],
+            predicted=seen.source.get("predicted"),
             step=step,
             generator=generator,
         )
 
-    def _plain(self, cameras: CameraBatch) -> Condition:
+    def plain(self, cameras: CameraBatch) -> Condition:
+        """The prompt without its view words, once for each camera."""
         return self.prior.encode_text([self.prompt.text] * len(cameras))

@@ -67,17 +67,20 @@ def _print_exports(renderer: Entry) -> None:
 
 def _print_options(options: type[Options], heading: str) -> None:
     print(heading)
-    for line in _lines(options, prefix=""):
+    for line in _lines(options, None, prefix=""):
         print(line)
 
 
-def _lines(options: type[Options], prefix: str) -> list[str]:
+def _lines(options: type[Options], values: Options | None, prefix: str) -> list[str]:
+    """For each option; `values` are the defaults where a table is part of another."""
     lines = []
     for name, field in options.model_fields.items():
         default = field.get_default(call_default_factory=True)
+        if values is not None:
+            default = getattr(values, name)
         if isinstance(default, Options):
             lines.append(f"\n  {prefix}{name}: {field.description}")
-            lines.extend(_lines(type(default), f"{prefix}{name}."))
+            lines.extend(_lines(type(default), default, f"{prefix}{name}."))
             continue
         symbol = _symbol(field)
         about = [f"default {_shown(default)}", *_bounds(field)]

@@ -48,6 +48,11 @@ class PriorContract(Contract):
         for noise, condition in zip(together, conditions, strict=True):
             alone = prior.predict_noise(noisy, t, condition)
             torch.testing.assert_close(noise, alone, rtol=self.tolerance, atol=self.tolerance)
+        others = [noisy * (1 + index) for index in range(len(conditions))]
+        apart = prior.predict_noises(others, t, conditions)
+        for noise, other, condition in zip(apart, others, conditions, strict=True):
+            alone = prior.predict_noise(other, t, condition)
+            torch.testing.assert_close(noise, alone, rtol=self.tolerance, atol=self.tolerance)
 
     def test_prompts_matter(self, prior: AbstractPrior) -> None:
         noisy, t = _noisy(prior, 2)

@@ -67,7 +67,7 @@ class ToyboxPrior(AbstractPrior):
         return self.inner.predict_noise(noisy, t, condition)
 
     def predict_noises(
-        self, noisy: Latents, t: Timesteps, conditions: Sequence[Condition]
+        self, noisy: Latents | Sequence[Latents], t: Timesteps, conditions: Sequence[Condition]
     ) -> tuple[Latents, ...]:
         return self.inner.predict_noises(noisy, t, conditions)
 

@@ -93,7 +93,7 @@ class StableDiffusionPrior(AbstractPrior):
         return self.noise_from_output(self.predict_output(noisy, t, condition), noisy, t)
 
     def predict_noises(
-        self, noisy: Latents, t: Timesteps, conditions: Sequence[Condition]
+        self, noisy: Latents | Sequence[Latents], t: Timesteps, conditions: Sequence[Condition]
     ) -> tuple[Latents, ...]:
         rows = aligned([condition.tensors for condition in conditions])
         alike = [replace(c, tensors=row) for c, row in zip(conditions, rows, strict=True)]
