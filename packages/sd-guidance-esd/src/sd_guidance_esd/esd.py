@@ -1,0 +1,86 @@
+"""Entropic Score Distillation: VSD whose estimator is asked without the camera, too."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from torch import Generator
+
+from sd_core.baselines.vsd import VSD, VSDOptions
+from sd_core.cameras import CameraBatch
+from sd_core.config import option
+from sd_core.estimator import EstimatorOptions
+from sd_core.guidance import GuidanceContext
+from sd_core.noising import Noised
+from sd_core.presets import PresetOptions
+from sd_core.residual import Prediction
+from sd_core.shapes import Latents
+from sd_core.step import Step
+
+
+class ESDOptions(PresetOptions, VSDOptions):
+    """The paper's values. `released`: what its instructions for threestudio compute."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "released": {
+            "estimator": {"camera_dropout": 0.1, "shared_noise": False},
+            "timesteps": {"schedule": "hard-switch"},
+        }
+    }
+
+    preset: Literal["paper", "released"] = option("paper", "Whose values to begin with.")
+    entropy_weight: float = option(
+        0.5,
+        "Share of the camera-free score. 0 is VSD; more keeps the views further apart and blurs "
+        "them.",
+        symbol="λ",
+        ge=0,
+    )
+    entropy_weight_end: float | None = option(
+        None, "If given, λ goes there in a straight line.", ge=0
+    )
+    entropy_weight_until: float = option(
+        1.0, "When λ has arrived, as a fraction of the steps.", gt=0, le=1
+    )
+    estimator: EstimatorOptions = option(
+        EstimatorOptions(camera_dropout=0.5, shared_noise=True),
+        "How the estimator learns, by default as in algorithm 1: at the step's own t and noise, "
+        "half of the samples without their camera.",
+    )
+
+
+def esd_source(camera_free: Latents, at_camera: Latents, entropy_weight: float) -> Latents:
+    """λ·ε_φ(x_t, y) + (1 - λ)·ε_φ(x_t, c, y), of eq. 9. λ may exceed 1."""
+    return entropy_weight * camera_free + (1 - entropy_weight) * at_camera
+
+
+def entropy_weight_at(config: ESDOptions, step: Step) -> float:
+    """λ at this step: λ_0 + min(1, i/(f·n))·(λ_1 - λ_0) at step i of n, with f the arrival."""
+    begin, end = config.entropy_weight, config.entropy_weight_end
+    if end is None:
+        return begin
+    return begin + min(1.0, step.index / (config.entropy_weight_until * step.total)) * (end - begin)
+
+
+class ESD(VSD):
+    """g = w(t)·(ε_p(x_t, y) - λ·ε_φ(x_t, y) - (1 - λ)·ε_φ(x_t, c, y)), eq. 6 and 9.
+
+    The first estimate is told no camera: its score is that of all views together, and moving
+    against it spreads them. λ = 0 is VSD to the bit; λ = 1 leaves each view to its neighbours, and
+    is then at rest where the views together are distributed as the prior's pictures.
+    """
+
+    def __init__(self, config: ESDOptions, context: GuidanceContext) -> None:
+        super().__init__(config, context)
+        self.esd = config
+
+    def source(
+        self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> Prediction:
+        entropy_weight = entropy_weight_at(self.esd, step)
+        if entropy_weight == 0:  # one score, whose pass also trains the estimator
+            return super().source(noised, cameras, step=step, generator=generator)
+        camera_free, at_camera = self.estimator.predict_noise_pair(
+            noised, self.plain(cameras), cameras
+        )
+        source = esd_source(camera_free, at_camera, entropy_weight)
+        return Prediction(source, logs={"entropy_weight": entropy_weight})
