@@ -1,0 +1,221 @@
+"""The bridge: SDS first, then the difference of two predictions under two texts."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from sd_core.cameras import CameraBatch
+from sd_core.condition import Condition
+from sd_core.guidance import GuidanceContext
+from sd_core.inversion import ddim_invert
+from sd_core.noising import Noised
+from sd_core.parameterisation import noise_from_clean
+from sd_core.prompts import PromptOptions, view_texts
+from sd_core.residual import ObservedResidual, Prediction, ResidualGuidance
+from sd_core.shapes import Latents, Timesteps
+from sd_core.step import Step
+from sd_core.text_guidance import classifier_free_guidance
+from sd_core.weighting import weight
+from sd_guidance_bridge.full_path import noisy_end, walk_down_twice
+from sd_guidance_bridge.options import BridgeOptions
+from sd_guidance_bridge.texts import with_words, without_words
+
+Phase = Literal["sds", "bridge", "full-path"]
+
+
+def phase_at(config: BridgeOptions, step: Step) -> Phase:
+    """What this step is part of. It follows from the step alone, so a resumed run switches too."""
+    if step.index >= round(config.full_path.start * step.total):
+        return "full-path"
+    switch = config.switch_at_step
+    if switch is None:
+        switch = round(config.switch_at * step.total)
+    return "bridge" if step.index >= switch else "sds"
+
+
+class Bridge(ResidualGuidance):
+    """g = w·(ε(x_t, y_tgt) - ε(x_t, y_src)), eq. 6; SDS's gradient before the switch.
+
+    y_src is the prompt without praise and with the artifacts of SDS, so that the difference points
+    from such pictures to good ones. It is 0 where both texts are equal. With the estimator as its
+    source and its target guided, this is VSD.
+
+    The full path inverts the latents to x_T' under the source, and walks down from there under
+    both: g = -w·(ψ_tgt - ψ_src), a displacement of clean latents where eq. 6 is one of noise, hence
+    the sign. It is the same residual, of ε = (x_T' - α·ψ)/σ with the weight w·σ/α.
+    """
+
+    config: BridgeOptions
+
+    def __init__(self, config: BridgeOptions, context: GuidanceContext) -> None:
+        given = context.prompt
+        sds_prompt = _saying(given, with_words(given.text, config.sds_words))
+        super().__init__(config, replace(context, prompt=sds_prompt))
+        self.plain = given.text
+        bad = with_words(without_words(given.text, config.praise), config.artifacts)
+        if config.domain:
+            bad = with_words(bad, [config.domain])
+        good = with_words(given.text, config.target_words)
+        self.source_prompt = _saying(given, config.source_text or bad)
+        self.target_prompt = _saying(given, config.target_text or good)
+        self.estimator = (
+            context.prior.new_estimator(view_conditioned=True, options=config.estimator)
+            if config.source == "estimator"
+            else None
+        )
+
+    def noised(
+        self, latents: Latents, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> Noised:
+        """Drawn as ever; on the full path, what the latents become under the source."""
+        if phase_at(self.config, step) != "full-path":
+            return super().noised(latents, cameras, step=step, generator=generator)
+        schedule, options = self.prior.schedule, self.config.full_path
+        end = round(noisy_end(options, step) * (len(schedule) - 1))
+        ends = torch.full((len(latents),), end, device=latents.device)
+        return ddim_invert(
+            latents,
+            t=ends,
+            steps=options.steps,
+            schedule=schedule,
+            predict_noise=lambda noisy, t: self._source(_at(latents, noisy, t, self), cameras),
+        )
+
+    def target(
+        self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> Prediction:
+        phase = phase_at(self.config, step)
+        if phase == "sds":
+            return super().target(noised, cameras, step=step, generator=generator)
+        if phase == "bridge":
+            return Prediction(self._target(noised, cameras))
+        return self._full_path(noised, cameras)[0]
+
+    def source(
+        self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> Prediction:
+        phase = phase_at(self.config, step)
+        if phase == "sds":
+            return Prediction(noised.noise)
+        if phase == "bridge":
+            return Prediction(self._source(noised, cameras))
+        return self._full_path(noised, cameras)[1]
+
+    def sides(
+        self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> tuple[Prediction, Prediction]:
+        """Both in one call of the prior, where it is asked for both."""
+        phase = phase_at(self.config, step)
+        if phase == "sds":
+            return super().sides(noised, cameras, step=step, generator=generator)
+        if phase == "full-path":
+            return self._full_path(noised, cameras)
+        target, source = self._both(noised, noised, cameras)
+        return Prediction(target), Prediction(source)
+
+    def weights(self, noised: Noised, *, step: Step) -> Float[Tensor, "batch 1 1 1"]:
+        config, schedule = self.config, self.prior.schedule
+        phase = phase_at(config, step)
+        if phase == "sds":
+            return super().weights(noised, step=step)
+        if phase == "bridge":
+            weights = weight(config.bridge_weighting, schedule, noised.t, noised.noisy)
+            return config.bridge_weight * weights
+        return config.full_path.weight * weight(
+            "sigma-over-alpha", schedule, noised.t, noised.noisy
+        )
+
+    def learn_source(
+        self, seen: ObservedResidual, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> Mapping[str, float]:
+        if self.estimator is None:
+            return {}
+        return self.estimator.fit(
+            seen.noised,
+            self._plain(cameras),
+            cameras,
+            predicted=None,
+            step=step,
+            generator=generator,
+        )
+
+    def _full_path(self, noised: Noised, cameras: CameraBatch) -> tuple[Prediction, Prediction]:
+        def predict(target: Latents, source: Latents, t: Timesteps) -> tuple[Latents, Latents]:
+            at_target = _at(noised.clean, target, t, self)
+            at_source = _at(noised.clean, source, t, self)
+            return self._both(at_target, at_source, cameras)
+
+        schedule = self.prior.schedule
+        ends = walk_down_twice(
+            noised.noisy,
+            t=noised.t,
+            steps=self.config.full_path.steps,
+            schedule=schedule,
+            predict=predict,
+        )
+        alpha = schedule.alpha(noised.t, noised.noisy)
+        sigma = schedule.sigma(noised.t, noised.noisy)
+        target, source = (
+            Prediction(noise_from_clean(noised.noisy, end, alpha=alpha, sigma=sigma))
+            for end in ends
+        )
+        return target, source
+
+    def _both(
+        self, at_target: Noised, at_source: Noised, cameras: CameraBatch
+    ) -> tuple[Latents, Latents]:
+        """ε at the target's and at the source's sample."""
+        if self.estimator is not None:
+            return self._target(at_target, cameras), self._source(at_source, cameras)
+        texts = [*self._target_texts(cameras), self._source_text(cameras)]
+        noisy = [at_target.noisy] * (len(texts) - 1) + [at_source.noisy]
+        found = self.prior.predict_noises(noisy, at_target.t, texts)
+        return self._guided(found[:-1]), found[-1]
+
+    def _target(self, noised: Noised, cameras: CameraBatch) -> Latents:
+        texts = self._target_texts(cameras)
+        return self._guided(self.prior.predict_noises(noised.noisy, noised.t, texts))
+
+    def _source(self, noised: Noised, cameras: CameraBatch) -> Latents:
+        if self.estimator is not None:
+            return self.estimator.predict_noise(noised, self._plain(cameras), cameras)
+        text = self._source_text(cameras)
+        return self.prior.predict_noise(noised.noisy, noised.t, text)
+
+    def _target_texts(self, cameras: CameraBatch) -> list[Condition]:
+        """The target's text; under guidance the negative one before it."""
+        text = self.prior.encode_text(view_texts(self.target_prompt, cameras), cameras)
+        if self.config.bridge_scale == 1:
+            return [text]
+        negative = [self.prompt.negative] * len(cameras)
+        return [self.prior.encode_text(negative, cameras), text]
+
+    def _source_text(self, cameras: CameraBatch) -> Condition:
+        if self.config.source == "null":
+            return self.prior.encode_text([""] * len(cameras), cameras)
+        return self.prior.encode_text(view_texts(self.source_prompt, cameras), cameras)
+
+    def _guided(self, found: tuple[Latents, ...]) -> Latents:
+        if len(found) == 1:
+            return found[0]
+        negative, text = found
+        return classifier_free_guidance(negative, text, self.config.bridge_scale)
+
+    def _plain(self, cameras: CameraBatch) -> Condition:
+        return self.prior.encode_text([self.plain] * len(cameras))
+
+
+def _saying(prompt: PromptOptions, text: str) -> PromptOptions:
+    """The same views and negative words around another text."""
+    return prompt.model_copy(update={"text": text})
+
+
+def _at(clean: Latents, noisy: Latents, t: Timesteps, method: Bridge) -> Noised:
+    """A point of a path, with the noise that leads there from the clean latents."""
+    schedule = method.prior.schedule
+    alpha, sigma = schedule.alpha(t, noisy), schedule.sigma(t, noisy)
+    return Noised(clean, noise_from_clean(noisy, clean, alpha=alpha, sigma=sigma), t, noisy)

@@ -1,0 +1,255 @@
+"""The bridge: its texts, its phases, and where it moves samples, on exact priors."""
+
+import pytest
+import torch
+from torch import Generator
+
+from sd_core.baselines.sds import SDS, SDSOptions
+from sd_core.baselines.vsd import VSD, VSDOptions
+from sd_core.building import build_prior
+from sd_core.config import parse_options
+from sd_core.errors import ConfigError
+from sd_core.experiment import Experiment
+from sd_core.guidance import GuidanceContext
+from sd_core.plugins import load_plugins
+from sd_core.priors.gaussian_mixture import GaussianMixturePrior
+from sd_core.prompts import PromptOptions, view_texts
+from sd_core.run_folder import RunFolder
+from sd_core.runner import Start, Stop, find_start, run_stages
+from sd_core.step import Step
+from sd_core.testing import exact
+from sd_core.testing.contracts import GuidanceContract
+from sd_guidance_bridge.bridge import Bridge, phase_at
+from sd_guidance_bridge.options import BridgeOptions
+from sd_guidance_bridge.texts import ARTIFACTS, with_words, without_words
+
+ALWAYS = {"switch_at": 0}
+FULL = {"full_path": {"start": 0, "steps": 4}}
+
+
+def options(**values):
+    return parse_options(BridgeOptions, values, where="guidance")
+
+
+class TestBeforeTheSwitch(GuidanceContract):
+    def make(self, context: GuidanceContext) -> Bridge:
+        return Bridge(options(), context)
+
+
+class TestBridge(GuidanceContract):
+    def make(self, context: GuidanceContext) -> Bridge:
+        return Bridge(options(**ALWAYS, source_text="a blue fox"), context)
+
+
+class TestLearnedSource(GuidanceContract):
+    def make(self, context: GuidanceContext) -> Bridge:
+        return Bridge(options(**ALWAYS, source="estimator", bridge_scale=7.5), context)
+
+
+class TestFullPath(GuidanceContract):
+    def make(self, context: GuidanceContext) -> Bridge:
+        return Bridge(options(**FULL, source="null"), context)
+
+
+def bridge(prior, text=exact.PROMPT, **values):
+    find = exact.guidance_context(prior).find
+    return Bridge(options(**values), GuidanceContext(prior, PromptOptions(text=text), find))
+
+
+BEGIN = Step(0, 100)
+
+
+def gradient(method, latents, step=BEGIN):
+    cameras, generator = exact.some_cameras(len(latents)), Generator().manual_seed(0)
+    return method.gradient(latents, cameras, step=step, generator=generator).gradient
+
+
+# Texts
+
+
+def test_the_source_says_the_artifacts_and_does_not_praise():
+    method = bridge(exact.mixture_prior(), "a castle, Highly Detailed, at night, 4K")
+    assert method.source_prompt.text == "a castle, at night, " + ", ".join(ARTIFACTS)
+    assert method.target_prompt.text == "a castle, Highly Detailed, at night, 4K"
+    assert ", ".join(ARTIFACTS) == (
+        "oversaturated, smooth, pixelated, cartoon, foggy, hazy, blurry, bad structure, noisy, "
+        "malformed"
+    )
+
+
+def test_view_words_come_after_the_artifacts():
+    method = bridge(exact.mixture_prior(), artifacts=["smooth", "blurry"], domain="painting")
+    found = view_texts(method.source_prompt, exact.some_cameras(4))
+    assert found[1] == "a red bear, smooth, blurry, painting, side view"
+    assert view_texts(method.target_prompt, exact.some_cameras(4))[1] == "a red bear, side view"
+
+
+def test_texts_may_be_written_by_hand():
+    method = bridge(exact.mixture_prior(), source_text="an oil painting", target_text="a photo")
+    assert method.source_prompt.text == "an oil painting"
+    assert method.target_prompt.text == "a photo"
+
+
+def test_words_are_joined_and_dropped_at_commas():
+    assert with_words("a bear", ()) == "a bear"
+    assert with_words("a bear", ("smooth", "hazy")) == "a bear, smooth, hazy"
+    assert without_words("a sharp knife, sharp,  SHARP , red", ("sharp",)) == "a sharp knife, red"
+
+
+def test_released_texts_are_those_of_the_two_codes():
+    prior = exact.mixture_prior()
+    in_3d, in_2d = bridge(prior, preset="released"), bridge(prior, preset="released-2d")
+    assert (in_3d.prompt.text, in_3d.target_prompt.text) == ("a red bear, .", "a red bear, .")
+    assert in_2d.prompt.text == "a red bear"
+    assert in_2d.target_prompt.text == ("a red bear, detailed high resolution, high quality, sharp")
+    assert in_3d.source_prompt.text == in_2d.source_prompt.text
+    assert in_2d.source_prompt.text == with_words("a red bear", ARTIFACTS)
+
+
+# Phases
+
+
+def phases(total, **values):
+    return [phase_at(options(**values), Step(index, total)) for index in range(total)]
+
+
+def test_the_phase_follows_from_the_step():
+    assert phases(5) == ["sds"] * 4 + ["bridge"]
+    assert phases(4, switch_at_step=1) == ["sds"] + ["bridge"] * 3
+    assert phases(4, preset="editing") == ["bridge"] * 4
+    found = phases(10, switch_at=0.5, full_path={"start": 0.8})
+    assert found == ["sds"] * 5 + ["bridge"] * 3 + ["full-path"] * 2
+
+
+def test_presets_have_the_papers_and_the_codes_numbers():
+    def numbers(preset):
+        it = options(preset=preset)
+        return it.switch_at, it.scale, it.bridge_weight, it.bridge_weighting
+
+    assert numbers("paper") == (0.8, 100.0, 1.0, "uniform")
+    assert numbers("paper-2d") == (0.2, 40.0, 25.0, "uniform")
+    assert numbers("editing")[0] == 0.0
+    assert numbers("released") == (0.8, 100.0, 1.0, "uniform")
+    assert numbers("released-2d") == (0.5, 40.0, 40.0, "sigma-squared")
+
+
+def test_the_full_path_and_shared_noise_are_refused_together():
+    message = r"guidance: estimator.shared_noise is true, but the full path draws no noise"
+    with pytest.raises(ConfigError, match=message):
+        options(source="estimator", estimator={"shared_noise": True}, **FULL)
+
+
+# Gradients
+
+
+def test_before_the_switch_it_is_sds_to_the_bit():
+    prior = exact.mixture_prior()
+    latents = exact.some_latents(prior, 4)
+    sds = SDS(SDSOptions(scale=100), exact.guidance_context(prior))
+    assert torch.equal(gradient(bridge(prior), latents), gradient(sds, latents))
+
+
+@pytest.mark.parametrize("more", [ALWAYS, FULL])
+def test_equal_texts_give_no_gradient(more):
+    prior = exact.mixture_prior()
+    method = bridge(prior, artifacts=[], praise=[], **more)
+    assert method.source_prompt == method.target_prompt
+    assert not gradient(method, exact.some_latents(prior, 4)).any()
+
+
+def test_the_gradient_is_the_weighted_difference_of_both_predictions():
+    prior = exact.mixture_prior(dtype=torch.float64)
+    method = bridge(prior, **ALWAYS, bridge_weight=3.0, source_text="a blue fox")
+    latents, cameras = exact.some_latents(prior, 4).double(), exact.some_cameras(4)
+    guided = method.gradient(
+        latents, cameras, step=Step(0, 9), generator=Generator().manual_seed(0)
+    )
+    noised = guided.observed.noised
+    target, source = (
+        prior.predict_noise(
+            noised.noisy, noised.t, prior.encode_text(view_texts(PromptOptions(text=text), cameras))
+        )
+        for text in (exact.PROMPT, "a blue fox")
+    )
+    torch.testing.assert_close(guided.gradient, 3 * (target - source), rtol=1e-12, atol=1e-12)
+
+
+def test_with_a_learned_source_and_a_guided_target_it_is_vsd():
+    prior = exact.mixture_prior()
+    latents = exact.some_latents(prior, 4)
+    method = bridge(
+        prior,
+        **ALWAYS,
+        source="estimator",
+        bridge_scale=7.5,
+        bridge_weighting="sigma-squared",
+    )
+    vsd = VSD(VSDOptions(), exact.guidance_context(prior))
+    torch.testing.assert_close(gradient(method, latents), gradient(vsd, latents))
+
+
+def two_components():
+    """N((-2, 0), 0.1·I) is the source's text and N((2, 1), 0.1·I) the prompt's."""
+    means = torch.tensor([[-2.0, 0.0], [2.0, 1.0]]).view(2, 2, 1, 1)
+    prompts = [["a blue fox"], [exact.PROMPT]]
+    return GaussianMixturePrior(means, 0.1 * torch.eye(2).expand(2, 2, 2), prompts=prompts)
+
+
+@pytest.mark.parametrize("more", [ALWAYS, FULL])
+def test_samples_of_the_source_move_to_the_target(more):
+    prior = two_components()
+    method = bridge(prior, source_text="a blue fox", **more)
+    latents = prior.sample(16, "a blue fox", generator=Generator().manual_seed(0))
+    for index in range(200):
+        latents = latents - 0.05 * gradient(method, latents, Step(index, 200))
+    assert (latents[:, 0] > 0).all()  # across the middle
+    before = torch.tensor([-2.0, 0.0])
+    way = latents.flatten(1).mean(0) - before
+    straight = torch.tensor([4.0, 1.0])
+    assert float(torch.cosine_similarity(way, straight, dim=0)) > 0.999
+
+
+# Runs
+
+
+def test_a_run_stopped_before_the_switch_and_resumed_equals_the_uninterrupted_one(tmp_path):
+    table = {
+        "prompt": "a slanted gaussian",
+        "prior": {"name": "gaussian-mixture", "components": [
+            {"mean": [2, 1], "covariance": [[1, 0], [0, 1]], "prompts": ["a slanted gaussian"]},
+            {"mean": [0, 0], "covariance": [[1, 0], [0, 1]], "prompts": ["something else"]},
+        ]},
+        "stages": [{
+            "steps": 20,
+            "renderer": "affine",
+            "cameras": {"batch": 4},
+            "guidance": {
+                "name": "bridge", "switch_at": 0.5, "source_text": "something else",
+                "full_path": {"start": 0.8, "steps": 3},
+            },
+        }],
+        "run": {"threads": 1, "preview_every": 0},
+    }  # fmt: skip
+    experiment = Experiment(table, load_plugins())
+
+    def go(folder, start, last=None):
+        stop, found = Stop(), []
+        for progress in run_stages(
+            experiment, build_prior(experiment), folder, start=start, stop=stop
+        ):
+            stop.requested = progress.step == last
+            found.append(progress)
+        return scene_of(folder)
+
+    whole = RunFolder.create(tmp_path / "whole", experiment=experiment.resolved(), made_by={})
+    parts = RunFolder.create(tmp_path / "parts", experiment=experiment.resolved(), made_by={})
+    expected = go(whole, Start())
+    go(parts, Start(), last=7)
+    go(parts, find_start(parts), last=14)
+    assert go(parts, find_start(parts)) == expected
+
+
+def scene_of(folder):
+    """The bytes of the scene at the end of the stage."""
+    (path,) = folder.path.glob("scenes/**/*.safetensors")
+    return path.read_bytes()
