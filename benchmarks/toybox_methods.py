@@ -3,8 +3,9 @@
     python benchmarks/toybox_methods.py [--methods sds vsd] [--seeds 3] [--prompts 10] [--show-only]
 
 Runs `score-distill run` for each method, prompt and seed, one thread each, then `score-distill
-evaluate`, and rewrites the section of docs/toybox.md from the run folders alone. What is finished
-is not run again, and what was stopped goes on: it may be stopped and started at any time.
+evaluate`, and rewrites the tables of docs/toybox.md (the failures: SDS and VSD) and of
+docs/results.md (all methods) from the run folders alone. What is finished is not run again, and
+what was stopped goes on: it may be stopped and started at any time.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from sd_toybox.world.captions import parse_caption
 from sd_toybox.world.pictures import world_pictures
 
 ROOT = Path(__file__).parent.parent
-DOCUMENT = ROOT / "docs" / "toybox.md"
+DOCS = ROOT / "docs"
 IMAGES = ROOT / "docs" / "images"
 RUNS = ROOT / "runs" / "toybox"
 
@@ -45,9 +46,14 @@ PROMPTS = (
     *("a green mug", "a pink rocket", "a brown house", "a green bear", "a red cat"),
 )
 METHODS: dict[str, tuple[str, ...]] = {
-    "sds": ("--guidance", "sds", "--set", "prompt.views=none"),
-    "vsd": ("--guidance", "vsd", "--set", "prompt.views=none"),
+    "sds": ("--guidance", "sds"),
+    "vsd": ("--guidance", "vsd"),
+    "esd-0.25": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.25"),
+    "esd-0.5": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5"),
+    "esd-1": ("--guidance", "esd", "--set", "guidance.entropy_weight=1"),
+    "bridge": ("--guidance", "bridge"),
 }
+FAILURES = ("sds", "vsd")
 METRICS = ("janus-faces", "pose-consistency")
 PICTURED = PROMPTS[:4], 0  # the prompts and the seed whose views are shown
 COLUMNS = 8  # views around each object
@@ -82,7 +88,8 @@ class Run:
             return
         _score_distill(
             *("run", "--prompt", self.prompt, "--seed", str(self.seed), *METHODS[self.method]),
-            *("--prior", "toybox", "--output", str(self.folder), "--quiet"),
+            *("--prior", "toybox", "--set", "prompt.views=none"),
+            *("--output", str(self.folder), "--quiet"),
             *("--set", "run.threads=1", "--set", "run.turntable_frames=0"),
         )
 
@@ -100,6 +107,11 @@ class Run:
     def values(self) -> dict[str, float]:
         metrics = json.loads((self.folder / "metrics.json").read_text("utf-8"))["metrics"]
         return {name: value for each in metrics.values() for name, value in each["values"].items()}
+
+    def weights(self) -> str:
+        """Which model it was made with."""
+        made_by = json.loads((self.folder / "made_by.json").read_text("utf-8"))
+        return str(made_by["prior"]["weights"])
 
     def failed(self) -> bool:
         found = self.values()
@@ -135,7 +147,11 @@ def main() -> None:
     with ThreadPoolExecutor(parsed.at_once) as pool:
         for done, run in enumerate(pool.map(_complete, runs), start=1):
             print(f"{done}/{len(runs)} {run.method}, {run.prompt}, seed {run.seed}", flush=True)
-    write_section("methods", "\n".join(_section(runs)), DOCUMENT)
+    _refuse_mixed_weights(runs)
+    failures = [run for run in runs if run.method in FAILURES]
+    if failures:
+        write_section("methods", "\n".join(_section(failures)), DOCS / "toybox.md")
+    write_section("methods", "\n".join(_section(runs)), DOCS / "results.md")
     _picture(runs)
 
 
@@ -143,6 +159,14 @@ def _complete(run: Run) -> Run:
     run.go()
     run.evaluate()
     return run
+
+
+def _refuse_mixed_weights(runs: Sequence[Run]) -> None:
+    """Runs of two models do not belong in one table."""
+    weights = {run.weights() for run in runs}
+    if len(weights) > 1:
+        folders = [str(run.folder) for run in runs if run.weights() != runs[-1].weights()]
+        sys.exit(f"made with other weights, delete them: {' '.join(folders)}")
 
 
 def _section(runs: Sequence[Run]) -> list[str]:

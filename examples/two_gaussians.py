@@ -1,16 +1,18 @@
-"""Two Gaussians meet: what SDS and VSD do to a whole distribution, with exact scores on a CPU.
+"""Two Gaussians meet: what SDS, VSD and ESD do to a distribution, with exact scores on a CPU.
 
 The target is a slanted Gaussian in the plane, the scene x = b + A·c renders one point for each
-"camera" c ~ N(0, I) (Wang et al. 2024, ESD, App. B). Both methods find the target's mean, and both
-lose its spread: A shrinks to nothing, every view becomes the same view. That is mode collapse, in
-the smallest world that has it.
+"camera" c ~ N(0, I) (Wang et al. 2024, ESD, figure 3 and App. B). SDS and VSD find the target's
+mean and lose its spread: A shrinks to nothing, every view becomes the same view. That is mode
+collapse, in the smallest world that has it. ESD with λ = 1 finds the spread, too; with a smaller λ
+it keeps a part of it.
 
     python examples/two_gaussians.py [--output FOLDER] [--steps N]
 
-writes two_gaussians.png and prints the fitted means and standard deviations. Takes some seconds.
+writes two_gaussians.png and prints the fitted means and covariances. Takes a minute.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -20,24 +22,65 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Generator, Tensor
 
-from sd_core.building import build_prior, build_stage
+from sd_core.building import build_stage
 from sd_core.camera_sampling import sample_cameras
+from sd_core.cameras import CameraBatch
+from sd_core.condition import Condition
 from sd_core.distill import distill
+from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions
 from sd_core.experiment import Experiment
+from sd_core.learning_rate import rate_factor
+from sd_core.noising import Noised
 from sd_core.plugins import load_plugins
 from sd_core.priors.gaussian_mixture import GaussianMixturePrior
 from sd_core.renderers.affine import Affine
 
-METHODS = {
+METHODS: dict[str, dict[str, object]] = {
     "SDS": {"name": "sds", "scale": 1.0},
     "VSD": {"name": "vsd", "scale": 1.0},
+    "ESD, λ = 0.25": {"name": "esd", "scale": 1.0, "entropy_weight": 0.25},
+    "ESD, λ = 0.5": {"name": "esd", "scale": 1.0, "entropy_weight": 0.5},
+    "ESD, λ = 1": {"name": "esd", "scale": 1.0, "entropy_weight": 1.0},
 }
 TARGET = {"mean": [2.0, 1.0], "covariance": [[1.0, 0.8], [0.8, 1.0]]}
 POINTS = 1000
 
 
-def fit(guidance: dict[str, object], steps: int) -> tuple[Tensor, Tensor, GaussianMixturePrior]:
-    """Distil, and give the fitted b and A and the prior."""
+class GaussianPrior(GaussianMixturePrior):
+    """The target, with an estimator that knows the scene's own Gaussian."""
+
+    scene: Affine
+
+    def new_estimator(
+        self, *, view_conditioned: bool, options: EstimatorOptions
+    ) -> AbstractNoiseEstimator:
+        return SceneScore(self)
+
+
+class SceneScore(AbstractNoiseEstimator):
+    """ε of q_t = N(α·b, α²·A·Aᵀ + σ²·I), and at a camera the drawn ε (eq. 64 and 65)."""
+
+    def __init__(self, prior: GaussianPrior) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def predict_noise(
+        self, noised: Noised, condition: Condition, cameras: CameraBatch | None
+    ) -> Tensor:
+        if cameras is not None:
+            return noised.noise
+        scene = self.prior.scene
+        mean, matrix = scene.offset.detach(), scene.matrix.detach()
+        renders = GaussianMixturePrior(mean.view(1, 2, 1, 1), (matrix @ matrix.T)[None])
+        anything = renders.encode_text([""] * len(noised))
+        return renders.predict_noise(noised.noisy, noised.t, anything)
+
+    def fit(self, noised: Noised, *_: object, **__: object) -> dict[str, float]:
+        return {}
+
+
+def fit(guidance: dict[str, object], steps: int) -> tuple[Tensor, Tensor]:
+    """Distil, and give the fitted b and A."""
     table = {
         "prompt": "a slanted gaussian",
         "prior": {"name": "gaussian-mixture", "components": [TARGET]},
@@ -46,13 +89,22 @@ def fit(guidance: dict[str, object], steps: int) -> tuple[Tensor, Tensor, Gaussi
                 "steps": steps,
                 "guidance": guidance,
                 "renderer": {"name": "affine"},
-                "optimiser": {"learning_rate": 0.01, "betas": [0.9, 0.999], "eps": 1e-8},
+                "optimiser": {
+                    "learning_rate": 0.01,
+                    "betas": [0.9, 0.999],
+                    "eps": 1e-8,
+                    "warm_up_steps": 100,
+                    "decay": "cosine",
+                },
             }
         ],
     }
     experiment = Experiment(table, load_plugins())
-    prior = build_prior(experiment)
+    prior = target()
     stage = build_stage(experiment, 0, prior, None)
+    scene = stage.renderer
+    assert isinstance(scene, Affine)
+    prior.scene = scene
     for report in distill(
         renderer=stage.renderer,
         prior=prior,
@@ -61,13 +113,17 @@ def fit(guidance: dict[str, object], steps: int) -> tuple[Tensor, Tensor, Gaussi
         optimiser=stage.optimiser,
         generator=stage.generator,
         steps=range(stage.steps),
+        rate_factor=partial(rate_factor, experiment.stages[0].options.optimiser),
     ):
         if report.step.index % 500 == 0:
             print(f"{guidance['name']} step {report.step.index}")
-    scene = stage.renderer
-    assert isinstance(scene, Affine)
-    assert isinstance(prior, GaussianMixturePrior)
-    return scene.offset.detach(), scene.matrix.detach(), prior
+    return scene.offset.detach(), scene.matrix.detach()
+
+
+def target() -> GaussianPrior:
+    """The slanted Gaussian."""
+    mean, covariance = torch.tensor(TARGET["mean"]), torch.tensor(TARGET["covariance"])
+    return GaussianPrior(mean.view(1, 2, 1, 1), covariance[None])
 
 
 def draw(panel: plt.Axes, name: str, mean: Tensor, matrix: Tensor, target: Tensor) -> None:
@@ -77,27 +133,27 @@ def draw(panel: plt.Axes, name: str, mean: Tensor, matrix: Tensor, target: Tenso
     panel.scatter(*target.T, s=5, color="tab:blue", alpha=0.5, label="target")
     panel.scatter(*points.T, s=8, color="tab:orange", alpha=0.6, label="fitted")
     spread = torch.linalg.svdvals(matrix)
-    panel.set_title(f"{name}: std {spread[0]:.3f} and {spread[1]:.3f}")
+    panel.set_title(f"{name}: std {spread[0]:.2f} and {spread[1]:.2f}")
     panel.set_aspect("equal")
     panel.set_xlim(-2, 6)
     panel.set_ylim(-3, 5)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="SDS and VSD fit a Gaussian")
+    parser = argparse.ArgumentParser(description="SDS, VSD and ESD fit a Gaussian")
     parser.add_argument("--output", type=Path, default=Path("runs/two_gaussians"))
     parser.add_argument("--steps", type=int, default=2000)
     parsed = parser.parse_args()
     parsed.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # two threads that share a busy machine are slower than one
 
-    figure, panels = plt.subplots(1, 1 + len(METHODS), figsize=(4 * (1 + len(METHODS)), 4.2))
+    figure, panels = plt.subplots(2, 3, figsize=(12, 8.4))
+    panels = panels.flatten()
     results = {name: fit(guidance, parsed.steps) for name, guidance in METHODS.items()}
-    prior = next(iter(results.values()))[2]
-    target = prior.sample(POINTS, generator=Generator().manual_seed(0)).flatten(1)
-    draw(panels[0], "start", torch.zeros(2), torch.eye(2), target)
-    for panel, (name, (mean, matrix, _)) in zip(panels[1:], results.items(), strict=True):
-        draw(panel, name, mean, matrix, target)
+    points = target().sample(POINTS, generator=Generator().manual_seed(0)).flatten(1)
+    draw(panels[0], "start", torch.zeros(2), torch.eye(2), points)
+    for panel, (name, (mean, matrix)) in zip(panels[1:], results.items(), strict=True):
+        draw(panel, name, mean, matrix, points)
         covariance = [[round(float(x), 4) for x in row] for row in matrix @ matrix.T]
         centre = [round(float(x), 3) for x in mean]
         print(f"{name}: mean {centre} (target {TARGET['mean']}), covariance {covariance}")

@@ -1,13 +1,26 @@
-"""Each example runs by the command that its first lines give, and leaves a picture."""
+"""Each example runs by the command that its first lines give; an experiment file is checked."""
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+from sd_core.experiment import Experiment
+from sd_core.plugins import load_plugins
+
+FOLDER = Path(__file__).parents[2] / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.py"))
+EXPERIMENTS = sorted(FOLDER.glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_file_has_no_mistakes_and_says_how_it_is_run(path: Path):
+    text = path.read_text("utf-8")
+    assert f"score-distill run examples/{path.name}" in text
+    assert Experiment(tomllib.loads(text), load_plugins()).stages
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -1,0 +1,111 @@
+"""What a whole step costs with each method, against SDS, on the toybox: network calls and time.
+
+The scene, the VAE and the optimiser are in it, as users wait for them too. All methods take turns
+in one run; a method is at the phase that it is named after.
+"""
+
+from time import process_time
+from typing import Any
+
+import torch
+from _report import machine, spread, write_section
+from torch import nn
+
+from sd_core.building import BuiltStage, build_prior, build_stage
+from sd_core.camera_sampling import sample_cameras
+from sd_core.distill import distill
+from sd_core.experiment import Experiment
+from sd_core.plugins import load_plugins
+from sd_core.prior import AbstractPrior
+from sd_core.tables import markdown
+
+ROUNDS, STEPS = 9, 4
+METHODS: dict[str, dict[str, Any]] = {
+    "sds": {"name": "sds"},
+    "vsd": {"name": "vsd"},
+    "esd": {"name": "esd"},
+    "esd, λ = 1": {"name": "esd", "entropy_weight": 1},
+    "bridge, first phase": {"name": "bridge", "switch_at": 1},
+    "bridge": {"name": "bridge", "switch_at": 0},
+    "bridge, full path of 10 + 10": {"name": "bridge", "full_path": {"start": 0}},
+}
+
+
+class Stepper:
+    """One method on a scene and a prior of its own."""
+
+    def __init__(self, guidance: dict[str, Any]) -> None:
+        table = {
+            "prompt": {"text": "a red bear", "views": "none"},
+            "prior": {"name": "toybox"},
+            "stages": [{"steps": 100_000, "guidance": guidance}],
+        }
+        experiment = Experiment(table, load_plugins())
+        self.prior = build_prior(experiment)
+        self.stage = build_stage(experiment, 0, self.prior, None)
+        self.samples = 0
+        network: nn.Module = self.prior.inner.network  # type: ignore[attr-defined]
+        network.register_forward_pre_hook(self._count)
+        self._running = _steps(self.stage, self.prior)
+
+    def _count(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self.samples += len(inputs[0])
+
+    def go(self, steps: int) -> None:
+        for _ in range(steps):
+            next(self._running)
+
+    def forwards_per_view(self) -> float:
+        """Samples through the network in one step, over the views of the step."""
+        self.samples = 0
+        self.go(1)
+        return self.samples / self.stage.cameras.batch
+
+
+def _steps(stage: BuiltStage, prior: AbstractPrior) -> Any:
+    return distill(
+        renderer=stage.renderer,
+        prior=prior,
+        guidance=stage.guidance,
+        sample_cameras=lambda generator: sample_cameras(stage.cameras, generator),
+        optimiser=stage.optimiser,
+        generator=stage.generator,
+        steps=range(stage.steps),
+    )
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    steppers = {name: Stepper(guidance) for name, guidance in METHODS.items()}
+    for stepper in steppers.values():
+        stepper.go(2)
+    forwards = {name: stepper.forwards_per_view() for name, stepper in steppers.items()}
+    taken: dict[str, list[float]] = {name: [] for name in steppers}
+    for _ in range(ROUNDS):
+        for name, stepper in steppers.items():
+            began = process_time()
+            stepper.go(STEPS)
+            taken[name].append(1000 * (process_time() - began) / STEPS)
+    rows = []
+    for name, times in taken.items():
+        ratios = [a / b for a, b in zip(times, taken["sds"], strict=True)]
+        rows.append([name, f"{forwards[name]:g}", spread(times, "ms", 0), spread(ratios, "×", 2)])
+    header = ["method", "network forwards a view", "a step of four views", "against SDS"]
+    write_section(
+        "guidance-cost",
+        f"""## A step with each method
+
+On the toybox with its voxel grid, everything included. Forwards count samples through the network,
+those that train an estimator too.
+
+{markdown(header, rows)}
+
+Processor time, median of {ROUNDS} rounds of {STEPS} steps, methods in turn (least to most).
+{machine("sd-core", "sd-toybox", "torch", "diffusers", "peft")}.
+`nox -s benchmarks -- guidance_cost`
+""",
+    )
+
+
+if __name__ == "__main__":
+    main()
