@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -34,11 +35,13 @@ from sd_core.distill import distill
 from sd_core.experiment import Experiment
 from sd_core.pictures import contact_sheet, save_png
 from sd_core.plugins import load_plugins
+from sd_core.prior import PriorContext
 from sd_core.shapes import Images
 from sd_core.show import look
 from sd_core.tables import markdown
 from sd_toybox.model.clip_reader import ClipReader
 from sd_toybox.model.folders import CLIP, shipped_folder
+from sd_toybox.model.toybox_prior import ToyboxOptions, build
 from sd_toybox.train.sampling import ddim
 from sd_toybox.world.kinds import BODY_COLOURS, COLOURS, KINDS, toy
 from sd_toybox.world.pictures import draw_toy
@@ -100,8 +103,23 @@ def make(job: Job) -> Job:
     image = sampled(job) if job.method == DDIM else optimised(job)
     seconds = process_time() - began
     save_png(job.path, image)
-    job.told.write_text(json.dumps({"seconds": seconds}), "utf-8")
+    told = {"seconds": seconds, "weights": weights(), "method": METHODS[job.method]}
+    job.told.write_text(json.dumps(told), "utf-8")
     return job
+
+
+def weights() -> str:
+    """A digest of the model that the pictures are made with."""
+    return build(ToyboxOptions(), PriorContext(torch.device("cpu"))).identity()["weights"]
+
+
+def refuse_others(jobs: Sequence[Job]) -> None:
+    """Pictures of another model, or of other options, do not belong in the table."""
+    now = weights()
+    for job in jobs:
+        told = json.loads(job.told.read_text("utf-8"))
+        if (told["weights"], told["method"]) != (now, METHODS[job.method]):
+            sys.exit(f"{job.path} was made with another model or other options: delete {RUNS}")
 
 
 def experiment(job: Job) -> Experiment:
@@ -195,7 +213,9 @@ def main() -> None:
         with ProcessPoolExecutor(parsed.at_once, mp_context=get_context("spawn")) as pool:
             for done, job in enumerate(pool.map(make, jobs), start=1):
                 print(f"{done}/{len(jobs)} {job.method}, {job.caption}", flush=True)
-    table, sheet = summary([job for job in jobs if job.told.is_file()], captions)
+    finished = [job for job in jobs if job.told.is_file()]
+    refuse_others(finished)
+    table, sheet = summary(finished, captions)
     save_png(ROOT / "docs" / "images" / "bridge_pictures.png", contact_sheet(sheet, PICTURED))
     write_section("bridge-pictures", table, RESULTS)
 
@@ -224,8 +244,9 @@ against {len(real)} renders.
 {markdown(header, rows)}
 
 FID: the toybox's CLIP model's mean patch; CLIP-FID: its embedding. Fréchet distances of so few
-pictures are too large, alike for all methods. ±: standard deviation over 50 draws of the same
-number of pictures with repetition. Minutes of one processor.
+pictures are too large, by an amount that differs between methods. ±: standard deviation over 50
+draws of the same number of pictures with repetition; the seeds are not in it. Minutes of one
+processor.
 
 {machine("sd-core", "sd-toybox", "torch", "diffusers", "peft")}; made by
 benchmarks/bridge_pictures.py.

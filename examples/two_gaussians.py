@@ -34,6 +34,7 @@ from sd_core.noising import Noised
 from sd_core.plugins import load_plugins
 from sd_core.priors.gaussian_mixture import GaussianMixturePrior
 from sd_core.renderers.affine import Affine
+from sd_core.step import Step
 
 METHODS: dict[str, dict[str, object]] = {
     "SDS": {"name": "sds", "scale": 1.0},
@@ -75,8 +76,17 @@ class SceneScore(AbstractNoiseEstimator):
         anything = renders.encode_text([""] * len(noised))
         return renders.predict_noise(noised.noisy, noised.t, anything)
 
-    def fit(self, noised: Noised, *_: object, **__: object) -> dict[str, float]:
-        return {}
+    def fit(
+        self,
+        noised: Noised,
+        condition: Condition,
+        cameras: CameraBatch,
+        *,
+        predicted: Tensor | None,
+        step: Step,
+        generator: Generator,
+    ) -> dict[str, float]:
+        return {}  # there is nothing to learn
 
 
 def fit(guidance: dict[str, object], steps: int) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,17 @@
 """Presets, and tables whose defaults are those of the class that holds them."""
 
+from argparse import Namespace
+from types import ModuleType
 from typing import ClassVar, Literal
 
 import pytest
 
+from sd_core import hookimpl
+from sd_core.commands import describe
 from sd_core.config import Options, option, parse_options
+from sd_core.entries import GuidanceEntry
 from sd_core.errors import ConfigError
+from sd_core.plugins import load_plugins
 from sd_core.presets import PresetOptions
 
 
@@ -66,3 +72,30 @@ def test_an_unknown_preset_is_refused(name):
 def test_a_table_that_is_none_is_refused_as_ever():
     with pytest.raises(ConfigError, match=r"guidance.learning is 3, but it should be a table"):
         parsed(preset="released", learning=3)
+
+
+def test_describe_shows_what_a_preset_changes_and_the_defaults_of_who_holds_a_table(capsys):
+    entry = GuidanceEntry(
+        name="fresh",
+        summary="A method",
+        reference="nobody",
+        config="test_presets:Method",
+        build="test_presets:Method",
+    )
+    plugins = load_plugins(installed=False, extra=[offering(entry)])
+    describe.main(Namespace(kind="guidance", name="fresh"), plugins)
+    out = capsys.readouterr().out
+    assert "\n  learning.dropout  default 0.5, ≥ 0\n" in out
+    assert "\n  learning.rate  default 0.1, > 0\n" in out
+    assert out.endswith(
+        "\npreset 'released' begins with:\n"
+        "  learning.dropout = 0.1\n  learning.tail = (3,)\n  scale = 2.0\n"
+    )
+
+
+def offering(entry):
+    """A module with a hook that offers this entry."""
+    module = ModuleType("offering_a_preset")
+    module.sd_guidance_methods = hookimpl(lambda: [entry])
+    module.sd_guidance_methods.__name__ = "sd_guidance_methods"
+    return module

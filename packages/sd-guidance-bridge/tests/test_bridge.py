@@ -5,7 +5,6 @@ import torch
 from torch import Generator
 
 from sd_core.baselines.sds import SDS, SDSOptions
-from sd_core.baselines.vsd import VSD, VSDOptions
 from sd_core.building import build_prior
 from sd_core.config import parse_options
 from sd_core.errors import ConfigError
@@ -19,12 +18,12 @@ from sd_core.runner import Start, Stop, find_start, run_stages
 from sd_core.step import Step
 from sd_core.testing import exact
 from sd_core.testing.contracts import GuidanceContract
-from sd_guidance_bridge.bridge import Bridge, phase_at
+from sd_guidance_bridge.bridge import Bridge, phase_at, texts_for
 from sd_guidance_bridge.options import BridgeOptions
 from sd_guidance_bridge.texts import ARTIFACTS, with_words, without_words
 
 ALWAYS = {"switch_at": 0}
-FULL = {"full_path": {"start": 0, "steps": 4}}
+FULL = {"switch_at": 0, "full_path": {"start": 0, "steps": 4}}
 
 
 def options(**values):
@@ -33,7 +32,7 @@ def options(**values):
 
 class TestBeforeTheSwitch(GuidanceContract):
     def make(self, context: GuidanceContext) -> Bridge:
-        return Bridge(options(), context)
+        return Bridge(options(source_text="a blue fox"), context)
 
 
 class TestBridge(GuidanceContract):
@@ -67,10 +66,19 @@ def gradient(method, latents, step=BEGIN):
 # Texts
 
 
+def reads_anything():
+    """A prior that knows no prompt from another."""
+    return GaussianMixturePrior(torch.zeros(1, 2, 1, 1), torch.eye(2)[None])
+
+
+def told(text="a red bear", **values):
+    return texts_for(options(**values), text)
+
+
 def test_the_source_says_the_artifacts_and_does_not_praise():
-    method = bridge(exact.mixture_prior(), "a castle, Highly Detailed, at night, 4K")
-    assert method.source_prompt.text == "a castle, at night, " + ", ".join(ARTIFACTS)
-    assert method.target_prompt.text == "a castle, Highly Detailed, at night, 4K"
+    found = told("a castle, Highly Detailed, at night, 4K")
+    assert found["source"] == "a castle, at night, " + ", ".join(ARTIFACTS)
+    assert found["target"] == found["sds"] == "a castle, Highly Detailed, at night, 4K"
     assert ", ".join(ARTIFACTS) == (
         "oversaturated, smooth, pixelated, cartoon, foggy, hazy, blurry, bad structure, noisy, "
         "malformed"
@@ -78,16 +86,16 @@ def test_the_source_says_the_artifacts_and_does_not_praise():
 
 
 def test_view_words_come_after_the_artifacts():
-    method = bridge(exact.mixture_prior(), artifacts=["smooth", "blurry"], domain="painting")
+    method = bridge(reads_anything(), artifacts=["smooth", "blurry"], domain="painting")
     found = view_texts(method.source_prompt, exact.some_cameras(4))
     assert found[1] == "a red bear, smooth, blurry, painting, side view"
     assert view_texts(method.target_prompt, exact.some_cameras(4))[1] == "a red bear, side view"
 
 
 def test_texts_may_be_written_by_hand():
-    method = bridge(exact.mixture_prior(), source_text="an oil painting", target_text="a photo")
-    assert method.source_prompt.text == "an oil painting"
-    assert method.target_prompt.text == "a photo"
+    found = told(source_text="an oil painting", target_text="a photo")
+    assert found == {"sds": "a photo", "source": "an oil painting", "target": "a photo"}
+    assert told(target_text="a photo", sds_words=["calm"])["sds"] == "a red bear, calm"
 
 
 def test_words_are_joined_and_dropped_at_commas():
@@ -96,14 +104,36 @@ def test_words_are_joined_and_dropped_at_commas():
     assert without_words("a sharp knife, sharp,  SHARP , red", ("sharp",)) == "a sharp knife, red"
 
 
+def test_a_text_without_praise_is_left_as_it_is():
+    assert without_words("a bear,red", ("sharp",)) == "a bear,red"
+
+
+def test_texts_that_say_nothing_are_refused():
+    message = "the prompt 'sharp, 4K' only praises, and names nothing that could look bad. Say"
+    with pytest.raises(ConfigError, match=message):
+        told("sharp, 4K")
+    with pytest.raises(ConfigError, match=r"guidance.source_text is ''"):
+        options(source_text="")
+    with pytest.raises(ConfigError, match=r"guidance.artifacts.1 is ''"):
+        options(artifacts=["hazy", ""])
+    with pytest.raises(ConfigError, match="holds a control character"):
+        bridge(reads_anything(), source_text="a\nb")
+
+
+def test_a_text_that_the_prior_does_not_know_is_refused_before_the_first_step():
+    with pytest.raises(ConfigError, match="this prior knows no prompt 'a green dog, front view'"):
+        bridge(exact.mixture_prior(), source_text="a green dog")
+    bridge(exact.mixture_prior(), source_text="a green dog", source="null")  # it is not read
+
+
 def test_released_texts_are_those_of_the_two_codes():
-    prior = exact.mixture_prior()
-    in_3d, in_2d = bridge(prior, preset="released"), bridge(prior, preset="released-2d")
-    assert (in_3d.prompt.text, in_3d.target_prompt.text) == ("a red bear, .", "a red bear, .")
-    assert in_2d.prompt.text == "a red bear"
-    assert in_2d.target_prompt.text == ("a red bear, detailed high resolution, high quality, sharp")
-    assert in_3d.source_prompt.text == in_2d.source_prompt.text
-    assert in_2d.source_prompt.text == with_words("a red bear", ARTIFACTS)
+    dot, in_2d = told(preset="released"), told(preset="released-2d")
+    bad = with_words("a red bear", ARTIFACTS)
+    assert dot == {"sds": "a red bear, .", "source": bad, "target": "a red bear, ."}
+    praised = "a red bear, detailed high resolution, high quality, sharp"
+    assert in_2d == {"sds": "a red bear", "source": bad, "target": praised}
+    kept = told("a bear, highly detailed", preset="released")
+    assert kept["source"] == with_words("a bear, highly detailed", ARTIFACTS)
 
 
 # Phases
@@ -128,7 +158,9 @@ def test_presets_have_the_papers_and_the_codes_numbers():
 
     assert numbers("paper") == (0.8, 100.0, 1.0, "uniform")
     assert numbers("paper-2d") == (0.2, 40.0, 25.0, "uniform")
-    assert numbers("editing")[0] == 0.0
+    assert numbers("editing") == (0.0, 100.0, 25.0, "uniform")
+    assert options(preset="released").timesteps.schedule == "hard-switch"
+    assert options().timesteps.schedule == "uniform"
     assert numbers("released") == (0.8, 100.0, 1.0, "uniform")
     assert numbers("released-2d") == (0.5, 40.0, 40.0, "sigma-squared")
 
@@ -139,14 +171,67 @@ def test_the_full_path_and_shared_noise_are_refused_together():
         options(source="estimator", estimator={"shared_noise": True}, **FULL)
 
 
+def test_a_full_path_before_the_switch_is_refused():
+    message = r"full_path.start = 0.5 lies before switch_at = 0.8: nothing would be left"
+    with pytest.raises(ConfigError, match=message):
+        options(full_path={"start": 0.5})
+
+
 # Gradients
+
+
+@pytest.mark.parametrize("source", ["text", "null", "estimator"])
+@pytest.mark.parametrize("more", [{}, ALWAYS, FULL])
+def test_both_sides_at_once_are_the_two_sides(more, source):
+    prior = exact.mixture_prior(dtype=torch.float64)
+    method = bridge(prior, source_text="a blue fox", source=source, bridge_scale=2.0, **more)
+    latents, cameras = exact.some_latents(prior, 4).double(), exact.some_cameras(4)
+    generator = Generator().manual_seed(0)
+    noised = method.noised(latents, cameras, step=BEGIN, generator=generator)
+    sides = method.sides(noised, cameras, step=BEGIN, generator=generator)
+    for side, alone in zip(sides, (method.target, method.source), strict=True):
+        expected = alone(noised, cameras, step=BEGIN, generator=generator).noise
+        torch.testing.assert_close(side.noise, expected)
+    assert not torch.allclose(sides[0].noise, sides[1].noise)
+
+
+def test_a_null_source_is_the_prior_without_text():
+    prior = exact.mixture_prior(dtype=torch.float64)
+    method = bridge(prior, source="null", **ALWAYS)
+    noised = some_noised(method, prior)
+    found = method.source(noised, exact.some_cameras(4), step=BEGIN, generator=Generator()).noise
+    expected = prior.predict_noise(noised.noisy, noised.t, prior.encode_text([""] * 4))
+    assert torch.equal(found, expected)
+
+
+def test_a_guided_target_moves_away_from_the_negative_prompt():
+    prior = exact.mixture_prior(dtype=torch.float64)
+    context = GuidanceContext(
+        prior,
+        PromptOptions(text=exact.PROMPT, negative="a blue fox"),
+        exact.guidance_context(prior).find,
+    )
+    method = Bridge(options(**ALWAYS, source="null", bridge_scale=3.0), context)
+    noised = some_noised(method, prior)
+    found = method.target(noised, exact.some_cameras(4), step=BEGIN, generator=Generator()).noise
+    text, negative = (
+        prior.predict_noise(noised.noisy, noised.t, prior.encode_text([each] * 4))
+        for each in (exact.PROMPT, "a blue fox")
+    )
+    torch.testing.assert_close(found, negative + 3 * (text - negative))
+
+
+def some_noised(method, prior):
+    latents, cameras = exact.some_latents(prior, 4).double(), exact.some_cameras(4)
+    return method.noised(latents, cameras, step=BEGIN, generator=Generator().manual_seed(0))
 
 
 def test_before_the_switch_it_is_sds_to_the_bit():
     prior = exact.mixture_prior()
     latents = exact.some_latents(prior, 4)
     sds = SDS(SDSOptions(scale=100), exact.guidance_context(prior))
-    assert torch.equal(gradient(bridge(prior), latents), gradient(sds, latents))
+    found = gradient(bridge(prior, source_text="a blue fox"), latents)
+    assert torch.equal(found, gradient(sds, latents))
 
 
 @pytest.mark.parametrize("more", [ALWAYS, FULL])
@@ -174,20 +259,6 @@ def test_the_gradient_is_the_weighted_difference_of_both_predictions():
     torch.testing.assert_close(guided.gradient, 3 * (target - source), rtol=1e-12, atol=1e-12)
 
 
-def test_with_a_learned_source_and_a_guided_target_it_is_vsd():
-    prior = exact.mixture_prior()
-    latents = exact.some_latents(prior, 4)
-    method = bridge(
-        prior,
-        **ALWAYS,
-        source="estimator",
-        bridge_scale=7.5,
-        bridge_weighting="sigma-squared",
-    )
-    vsd = VSD(VSDOptions(), exact.guidance_context(prior))
-    torch.testing.assert_close(gradient(method, latents), gradient(vsd, latents))
-
-
 def two_components():
     """N((-2, 0), 0.1·I) is the source's text and N((2, 1), 0.1·I) the prompt's."""
     means = torch.tensor([[-2.0, 0.0], [2.0, 1.0]]).view(2, 2, 1, 1)
@@ -196,7 +267,7 @@ def two_components():
 
 
 @pytest.mark.parametrize("more", [ALWAYS, FULL])
-def test_samples_of_the_source_move_to_the_target(more):
+def test_samples_of_the_source_move_towards_the_target(more):
     prior = two_components()
     method = bridge(prior, source_text="a blue fox", **more)
     latents = prior.sample(16, "a blue fox", generator=Generator().manual_seed(0))

@@ -8,6 +8,7 @@ from torch import Generator
 
 pytest.importorskip("diffusers")
 
+from sd_core.baselines.vsd import VSD, VSDOptions
 from sd_core.config import parse_options
 from sd_core.prior import PriorContext
 from sd_core.priors.diffusion.stable_diffusion import StableDiffusionOptions, build
@@ -70,9 +71,38 @@ def test_before_and_after_the_switch_a_step_is_one_call_for_two_texts(prior):
 
 def test_the_full_path_is_one_call_for_each_step_up_and_each_pair_down(prior):
     full = {"start": 0, "steps": 3}
-    assert calls_of(prior, full_path=full) == [BATCH] * 3 + [2 * BATCH] * 3
-    learned = calls_of(prior, full_path=full, source="estimator")
+    assert calls_of(prior, switch_at=0, full_path=full) == [BATCH] * 3 + [2 * BATCH] * 3
+    learned = calls_of(prior, switch_at=0, full_path=full, source="estimator")
     assert learned == [BATCH] * 3 + [BATCH, BATCH] * 3 + [BATCH]  # the last one trains
+
+
+def test_with_a_learned_source_and_a_guided_target_it_is_vsd(folder):
+    """Its texts, its training and its gradient, while the estimator learns."""
+    learning = {"learning_rate": 1e-2, "camera_dropout": 0.0}
+    found = []
+    for name in ("bridge", "vsd"):
+        prior = build(StableDiffusionOptions(model=str(folder)), PriorContext(torch.device("cpu")))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # the adapter's first weights
+            if name == "vsd":
+                config = parse_options(VSDOptions, {"estimator": learning}, where="")
+                method = VSD(config, exact.guidance_context(prior))
+            else:
+                method = bridge(
+                    prior,
+                    switch_at=0,
+                    source="estimator",
+                    bridge_scale=7.5,
+                    bridge_weighting="sigma-squared",
+                    estimator=learning,
+                )
+        generator = Generator().manual_seed(0)
+        for index in range(4):
+            latents, step = exact.some_latents(prior, BATCH, index), Step(index, 10)
+            guided = method.gradient(latents, CAMERAS, step=step, generator=generator)
+            method.update_estimator(latents, CAMERAS, guided, step=step, generator=generator)
+        found.append(guided.gradient)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 def raw(prior, noised, texts):

@@ -5,7 +5,9 @@ import torch
 from torch import Generator
 
 from sd_core.config import parse_options
+from sd_core.errors import ConfigError
 from sd_core.guidance import GuidanceContext
+from sd_core.noising import NoiseSchedule
 from sd_core.priors.gaussian_mixture import GaussianMixturePrior
 from sd_core.prompts import PromptOptions
 from sd_core.step import Step
@@ -58,23 +60,57 @@ def test_its_gradient_is_minus_the_displacement_of_the_two_flows(prior):
     """Up under the source and down under the target; down under the source leads back."""
     config = {
         "source_text": "source",
+        "switch_at": 0,
         "full_path": {"start": 0, "steps": 300, "first": 0.6, "last": 0.6, "weight": 2.0},
     }
-    context = GuidanceContext(
-        prior, PromptOptions(text="target"), exact.guidance_context(prior).find
-    )
-    method = Bridge(parse_options(BridgeOptions, config, where=""), context)
+    method = bridge(prior, config)
     latents = exact.some_latents(prior, 3).double()
     guided = method.gradient(
         latents, exact.some_cameras(3), step=Step(0, 10), generator=Generator().manual_seed(0)
     )
-    t = torch.full((3,), round(0.6 * 999))
+    t = torch.full((3,), 600)
     assert torch.equal(guided.t, t)
     alpha, sigma = prior.schedule.alpha(t, latents), prior.schedule.sigma(t, latents)
     noisy = flow_to_noise(latents, SOURCE, alpha, sigma)
     torch.testing.assert_close(guided.observed.noised.noisy, noisy, atol=2e-2, rtol=0)
     displacement = flow_to_clean(noisy, TARGET, alpha, sigma) - latents
     torch.testing.assert_close(guided.gradient, -2 * displacement, atol=5e-2, rtol=0)
+
+
+def bridge(prior, config):
+    context = GuidanceContext(
+        prior, PromptOptions(text="target"), exact.guidance_context(prior).find
+    )
+    return Bridge(parse_options(BridgeOptions, config, where=""), context)
+
+
+def test_its_noisy_end_is_annealed_along_the_run(prior):
+    full = {"start": 0.5, "steps": 2, "first": 0.8, "last": 0.2}
+    method = bridge(prior, {"source_text": "source", "switch_at": 0.5, "full_path": full})
+    latents, found = exact.some_latents(prior, 2).double(), []
+    for index in (6, 8, 10):
+        guided = method.gradient(
+            latents, exact.some_cameras(2), step=Step(index, 11), generator=Generator()
+        )
+        found.append(guided.t.tolist())
+    assert found == [[800, 800], [500, 500], [200, 200]]
+
+
+def test_pure_noise_at_its_end_is_refused():
+    prior = exact.mixture_prior()
+    prior.schedule = NoiseSchedule.rectified_flow()
+    full = {"start": 0, "first": 1.0}
+    with pytest.raises(ConfigError, match=r"the full path ends in pure noise \(t = 999 of 1000\)"):
+        bridge(
+            prior,
+            {
+                "source": "null",
+                "target_text": exact.PROMPT,
+                "switch_at": 0,
+                "source_text": exact.PROMPT,
+                "full_path": full,
+            },
+        )
 
 
 def test_one_step_of_it_is_the_single_step_in_other_units(prior):

@@ -94,6 +94,21 @@ def test_lambda_follows_its_schedule_and_may_exceed_one():
     assert entropy_weight_at(options(), Step(99, 100)) == 0.5
 
 
+def test_a_gradient_takes_lambda_from_its_step_and_logs_it():
+    prior = exact.mixture_prior()
+    moving = ESD(options(entropy_weight=0, entropy_weight_end=1), exact.guidance_context(prior))
+    fixed = ESD(options(entropy_weight=0.75), exact.guidance_context(prior))
+    latents, late = exact.some_latents(prior, 4), Step(75, 100)
+    found = [
+        method.gradient(
+            latents, exact.some_cameras(4), step=late, generator=Generator().manual_seed(0)
+        )
+        for method in (moving, fixed)
+    ]
+    assert torch.equal(found[0].gradient, found[1].gradient)
+    assert found[0].logs["entropy_weight"] == 0.75
+
+
 def test_presets_are_the_papers_and_the_released_values():
     assert options().estimator == EstimatorOptions(camera_dropout=0.5, shared_noise=True)
     assert options().timesteps.schedule == "uniform"

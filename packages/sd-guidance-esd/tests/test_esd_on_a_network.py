@@ -71,7 +71,9 @@ def test_zero_entropy_is_vsd_to_the_bit_while_the_estimator_learns(folder, prese
             method = esd(prior, preset=preset, entropy_weight=0)
             if name == "vsd":
                 torch.manual_seed(0)
-                options = VSDOptions(estimator=method.esd.estimator, timesteps=method.esd.timesteps)
+                options = VSDOptions(
+                    estimator=method.config.estimator, timesteps=method.config.timesteps
+                )
                 method = VSD(options, exact.guidance_context(prior))
         found.append(take(method, prior, 4).gradient)
     assert torch.equal(*found)

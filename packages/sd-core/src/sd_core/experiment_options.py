@@ -40,7 +40,7 @@ class OptimiserOptions(Options):
         0, "Steps over which the step size grows in a straight line to its value.", ge=0
     )
     decay: Literal["none", "cosine"] = option(
-        "none", "cosine: after that the step size falls to 0 at the last step, along a cosine."
+        "none", "cosine: after that the step size falls towards 0 along a half cosine."
     )
 
 

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -53,7 +52,7 @@ class AbstractResidual(AbstractGuidance):
     """
 
     # True where target and source make sense only at what this method's own `noised` gives.
-    needs_own_noising: ClassVar[bool] = False
+    needs_own_noising: bool = False
 
     def __init__(self, weighting: Weighting, context: GuidanceContext) -> None:
         super().__init__()

@@ -82,7 +82,7 @@ def timestep_range(
 ) -> tuple[int, int]:
     """The lowest and the highest t at this step, inclusive; equal where t is deterministic."""
     lowest, highest = _RANGES[options.schedule](options, step, len(schedule))
-    return _index(lowest, len(schedule)), _index(highest, len(schedule))
+    return index_at(lowest, len(schedule)), index_at(highest, len(schedule))
 
 
 def sample_timesteps(
@@ -140,7 +140,7 @@ def _linear_descent(options: TimestepOptions, step: Step, length: int) -> tuple[
 
 def _dreamtime(options: TimestepOptions, step: Step, length: int) -> tuple[float, float]:
     """t(i) = argmin_t |Σ_{s ≥ t} W(s) − i/N|, W normalised over low ... high."""
-    first, last = _index(options.low, length), _index(options.high, length)
+    first, last = index_at(options.low, length), index_at(options.high, length)
     weights = dreamtime_weights(length)[first : last + 1]
     tail = weights.flip(0).cumsum(0).flip(0) / weights.sum()
     t = first + int((tail - step.fraction).abs().argmin())
@@ -173,6 +173,6 @@ _RANGES: Mapping[ScheduleName, Callable[[TimestepOptions, Step, int], tuple[floa
 )
 
 
-def _index(fraction: float, length: int) -> int:
+def index_at(fraction: float, length: int) -> int:
     # Rounded, as 0.29·100 is 28.999...; and 1.0 means the last index.
     return min(round(fraction * length), length - 1)

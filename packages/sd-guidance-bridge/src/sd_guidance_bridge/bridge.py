@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -10,17 +10,20 @@ from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
 from sd_core.condition import Condition
+from sd_core.config import parse_options
+from sd_core.errors import ConfigError
 from sd_core.guidance import GuidanceContext
 from sd_core.inversion import ddim_invert
 from sd_core.noising import Noised
 from sd_core.parameterisation import noise_from_clean
-from sd_core.prompts import PromptOptions, view_texts
+from sd_core.prompts import PromptOptions, View, view_text, view_texts
 from sd_core.residual import ObservedResidual, Prediction, ResidualGuidance
 from sd_core.shapes import Latents, Timesteps
 from sd_core.step import Step
 from sd_core.text_guidance import classifier_free_guidance
+from sd_core.timesteps import index_at
 from sd_core.weighting import weight
-from sd_guidance_bridge.full_path import noisy_end, walk_down_twice
+from sd_guidance_bridge.full_path import first_step, noisy_end, walk_down_twice
 from sd_guidance_bridge.options import BridgeOptions
 from sd_guidance_bridge.texts import with_words, without_words
 
@@ -29,7 +32,7 @@ Phase = Literal["sds", "bridge", "full-path"]
 
 def phase_at(config: BridgeOptions, step: Step) -> Phase:
     """What this step is part of. It follows from the step alone, so a resumed run switches too."""
-    if step.index >= round(config.full_path.start * step.total):
+    if step.index >= first_step(config.full_path, step):
         return "full-path"
     switch = config.switch_at_step
     if switch is None:
@@ -52,16 +55,13 @@ class Bridge(ResidualGuidance):
     config: BridgeOptions
 
     def __init__(self, config: BridgeOptions, context: GuidanceContext) -> None:
-        given = context.prompt
-        sds_prompt = _saying(given, with_words(given.text, config.sds_words))
-        super().__init__(config, replace(context, prompt=sds_prompt))
-        self.plain = given.text
-        bad = with_words(without_words(given.text, config.praise), config.artifacts)
-        if config.domain:
-            bad = with_words(bad, [config.domain])
-        good = with_words(given.text, config.target_words)
-        self.source_prompt = _saying(given, config.source_text or bad)
-        self.target_prompt = _saying(given, config.target_text or good)
+        given, texts = context.prompt, texts_for(config, context.prompt.text)
+        super().__init__(config, replace(context, prompt=_saying(given, texts["sds"])))
+        self.source_prompt = _saying(given, texts["source"])
+        self.target_prompt = _saying(given, texts["target"])
+        self.plain_text = given.text
+        self.needs_own_noising = config.full_path.start < 1
+        self._refuse_late_mistakes()
         self.estimator = (
             context.prior.new_estimator(view_conditioned=True, options=config.estimator)
             if config.source == "estimator"
@@ -75,14 +75,14 @@ class Bridge(ResidualGuidance):
         if phase_at(self.config, step) != "full-path":
             return super().noised(latents, cameras, step=step, generator=generator)
         schedule, options = self.prior.schedule, self.config.full_path
-        end = round(noisy_end(options, step) * (len(schedule) - 1))
+        end = index_at(noisy_end(options, step), len(schedule))
         ends = torch.full((len(latents),), end, device=latents.device)
         return ddim_invert(
             latents,
             t=ends,
             steps=options.steps,
             schedule=schedule,
-            predict_noise=lambda noisy, t: self._source(_at(latents, noisy, t, self), cameras),
+            predict_noise=lambda noisy, t: self._source(self._at(latents, noisy, t), cameras),
         )
 
     def target(
@@ -145,9 +145,8 @@ class Bridge(ResidualGuidance):
 
     def _full_path(self, noised: Noised, cameras: CameraBatch) -> tuple[Prediction, Prediction]:
         def predict(target: Latents, source: Latents, t: Timesteps) -> tuple[Latents, Latents]:
-            at_target = _at(noised.clean, target, t, self)
-            at_source = _at(noised.clean, source, t, self)
-            return self._both(at_target, at_source, cameras)
+            clean = noised.clean
+            return self._both(self._at(clean, target, t), self._at(clean, source, t), cameras)
 
         schedule = self.prior.schedule
         ends = walk_down_twice(
@@ -205,17 +204,48 @@ class Bridge(ResidualGuidance):
         negative, text = found
         return classifier_free_guidance(negative, text, self.config.bridge_scale)
 
+    def _at(self, clean: Latents, noisy: Latents, t: Timesteps) -> Noised:
+        """A point of a path, with the noise that leads there from the clean latents."""
+        schedule = self.prior.schedule
+        alpha, sigma = schedule.alpha(t, noisy), schedule.sigma(t, noisy)
+        return Noised(clean, noise_from_clean(noisy, clean, alpha=alpha, sigma=sigma), t, noisy)
+
+    def _refuse_late_mistakes(self) -> None:
+        """What would only be noticed at a switch, hours later."""
+        read = [self.source_prompt] if self.config.source == "text" else []
+        for prompt in (self.prompt, self.target_prompt, *read):
+            self.prior.encode_text([view_text(prompt, view) for view in get_args(View)])
+        options, schedule = self.config.full_path, self.prior.schedule
+        end = index_at(max(options.first, options.last), len(schedule))
+        if options.start < 1 and float(schedule.alphas[end]) == 0:
+            raise ConfigError(
+                f"the full path ends in pure noise (t = {end} of {len(schedule)}), from which no "
+                "way leads back. Set full_path.first and full_path.last below 1."
+            )
+
     def _plain(self, cameras: CameraBatch) -> Condition:
-        return self.prior.encode_text([self.plain] * len(cameras))
+        return self.prior.encode_text([self.plain_text] * len(cameras))
+
+
+def texts_for(config: BridgeOptions, prompt: str) -> dict[Literal["sds", "source", "target"], str]:
+    """What each side is told, without view words."""
+    target = with_words(prompt, config.target_words)
+    target = target if config.target_text is None else config.target_text
+    source = without_words(prompt, config.praise)
+    if not source and config.source_text is None:
+        raise ConfigError(
+            f"the prompt '{prompt}' only praises, and names nothing that could look bad. Say what "
+            "to make, or set guidance.source_text."
+        )
+    source = with_words(source, [*config.artifacts, *filter(None, [config.domain])])
+    return {
+        "sds": target if config.sds_words is None else with_words(prompt, config.sds_words),
+        "source": source if config.source_text is None else config.source_text,
+        "target": target,
+    }
 
 
 def _saying(prompt: PromptOptions, text: str) -> PromptOptions:
     """The same views and negative words around another text."""
-    return prompt.model_copy(update={"text": text})
-
-
-def _at(clean: Latents, noisy: Latents, t: Timesteps, method: Bridge) -> Noised:
-    """A point of a path, with the noise that leads there from the clean latents."""
-    schedule = method.prior.schedule
-    alpha, sigma = schedule.alpha(t, noisy), schedule.sigma(t, noisy)
-    return Noised(clean, noise_from_clean(noisy, clean, alpha=alpha, sigma=sigma), t, noisy)
+    told = {**prompt.model_dump(), "text": text}
+    return parse_options(PromptOptions, told, where="guidance, a text of the bridge")

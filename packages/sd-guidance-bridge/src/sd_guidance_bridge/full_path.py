@@ -14,9 +14,14 @@ from sd_guidance_bridge.options import FullPathOptions
 PredictBoth = Callable[[Latents, Latents, Timesteps], tuple[Latents, Latents]]
 
 
+def first_step(options: FullPathOptions, step: Step) -> int:
+    """The first step of the full path; the number of steps where there is none."""
+    return round(options.start * step.total)
+
+
 def noisy_end(options: FullPathOptions, step: Step) -> float:
     """T' = first + u·(last - first), u from 0 where the full path starts to 1 at the last step."""
-    begin = round(options.start * step.total)
+    begin = first_step(options, step)
     passed = (step.index - begin) / max(1, step.total - 1 - begin)
     return options.first + passed * (options.last - options.first)
 

@@ -1,9 +1,9 @@
 """The bridge's options and presets."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from sd_core.config import Options, option
 from sd_core.estimator import EstimatorOptions
@@ -11,6 +11,8 @@ from sd_core.presets import PresetOptions
 from sd_core.residual import ResidualOptions
 from sd_core.weighting import Weighting
 from sd_guidance_bridge.texts import ARTIFACTS, PRAISE
+
+Word = Annotated[str, Field(min_length=1)]
 
 _RELEASED_WORDS_2D = ("detailed high resolution", "high quality", "sharp")
 
@@ -47,7 +49,7 @@ class BridgeOptions(PresetOptions, ResidualOptions):
         "paper-2d": {"switch_at": 0.2, "scale": 40.0, "bridge_weight": 25.0},
         "editing": {"switch_at": 0.0, "bridge_weight": 25.0},
         "released": {
-            "sds_words": (".",),
+            "praise": (),
             "target_words": (".",),
             "timesteps": {"schedule": "hard-switch"},
         },
@@ -56,6 +58,8 @@ class BridgeOptions(PresetOptions, ResidualOptions):
             "scale": 40.0,
             "bridge_weight": 40.0,
             "bridge_weighting": "sigma-squared",
+            "praise": (),
+            "sds_words": (),
             "target_words": _RELEASED_WORDS_2D,
         },
     }
@@ -80,17 +84,31 @@ class BridgeOptions(PresetOptions, ResidualOptions):
         "Where the bridge begins. text: the prompt with artifacts. null: pictures of anything, as "
         "SDS takes it. estimator: a learned score of what is rendered, as in VSD.",
     )
-    artifacts: tuple[str, ...] = option(ARTIFACTS, "What the source text adds to the prompt.")
+    artifacts: tuple[Word, ...] = option(ARTIFACTS, "What the source text adds to the prompt.")
     domain: str = option("", "What it adds at its end, such as painting, when a picture is edited.")
     praise: tuple[str, ...] = option(PRAISE, "What the source text leaves out of the prompt.")
-    target_words: tuple[str, ...] = option((), "What the target text adds to the prompt.")
-    sds_words: tuple[str, ...] = option((), "What SDS's text adds to the prompt.")
-    source_text: str | None = option(None, "The source text, written by hand, without view words.")
-    target_text: str | None = option(None, "The target text, written by hand.")
+    target_words: tuple[Word, ...] = option((), "What the target text adds to the prompt.")
+    sds_words: tuple[Word, ...] | None = option(
+        None, "What SDS's text adds to the prompt, where that is not the target text."
+    )
+    source_text: str | None = option(
+        None, "The source text by hand, in place of all that. View words are added.", min_length=1
+    )
+    target_text: str | None = option(None, "The target text by hand.", min_length=1)
     full_path: FullPathOptions = option(FullPathOptions(), "Many steps instead of one.")
     estimator: EstimatorOptions = option(
         EstimatorOptions(), "How the estimator learns, where the source is one; from step 0 on."
     )
+
+    @model_validator(mode="after")
+    def _phases_are_in_order(self) -> "BridgeOptions":
+        begins, switch = self.full_path.start, self.switch_at
+        if self.switch_at_step is None and begins < min(switch, 1):
+            raise ValueError(
+                f"full_path.start = {begins} lies before switch_at = {switch}: nothing would be "
+                f"left of the single steps between. Set switch_at to {begins} or less."
+            )
+        return self
 
     @model_validator(mode="after")
     def _full_path_has_no_noise_to_share(self) -> "BridgeOptions":

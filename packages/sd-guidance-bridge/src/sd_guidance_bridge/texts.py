@@ -43,5 +43,6 @@ def with_words(text: str, words: Sequence[str]) -> str:
 def without_words(text: str, words: Sequence[str]) -> str:
     """The parts between commas that are not among the words, whatever their capitals."""
     dropped = {word.casefold() for word in words}
-    parts = [part.strip() for part in text.split(",")]
-    return ", ".join(part for part in parts if part.casefold() not in dropped)
+    parts = text.split(",")
+    kept = [part.strip() for part in parts if part.strip().casefold() not in dropped]
+    return text if len(kept) == len(parts) else ", ".join(kept)

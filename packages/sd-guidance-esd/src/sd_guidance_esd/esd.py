@@ -9,7 +9,6 @@ from sd_core.baselines.vsd import VSD, VSDOptions
 from sd_core.cameras import CameraBatch
 from sd_core.config import option
 from sd_core.estimator import EstimatorOptions
-from sd_core.guidance import GuidanceContext
 from sd_core.noising import Noised
 from sd_core.presets import PresetOptions
 from sd_core.residual import Prediction
@@ -39,7 +38,7 @@ class ESDOptions(PresetOptions, VSDOptions):
         None, "If given, λ goes there in a straight line.", ge=0
     )
     entropy_weight_until: float = option(
-        1.0, "When λ has arrived, as a fraction of the steps.", gt=0, le=1
+        1.0, "When λ arrives there, as a fraction of the steps.", gt=0, le=1
     )
     estimator: EstimatorOptions = option(
         EstimatorOptions(camera_dropout=0.5, shared_noise=True),
@@ -58,7 +57,7 @@ def entropy_weight_at(config: ESDOptions, step: Step) -> float:
     begin, end = config.entropy_weight, config.entropy_weight_end
     if end is None:
         return begin
-    return begin + min(1.0, step.index / (config.entropy_weight_until * step.total)) * (end - begin)
+    return begin + min(1.0, step.fraction / config.entropy_weight_until) * (end - begin)
 
 
 class ESD(VSD):
@@ -69,14 +68,12 @@ class ESD(VSD):
     is then at rest where the views together are distributed as the prior's pictures.
     """
 
-    def __init__(self, config: ESDOptions, context: GuidanceContext) -> None:
-        super().__init__(config, context)
-        self.esd = config
+    config: ESDOptions
 
     def source(
         self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
     ) -> Prediction:
-        entropy_weight = entropy_weight_at(self.esd, step)
+        entropy_weight = entropy_weight_at(self.config, step)
         if entropy_weight == 0:  # one score, whose pass also trains the estimator
             return super().source(noised, cameras, step=step, generator=generator)
         camera_free, at_camera = self.estimator.predict_noise_pair(

@@ -1,6 +1,7 @@
 """`score-distill describe`: every option with its symbol, default, bounds and meaning."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -19,6 +20,7 @@ from sd_core.experiment_options import (
     StageOptions,
 )
 from sd_core.plugins import KINDS, Plugins
+from sd_core.presets import PresetOptions
 from sd_core.prompts import PromptOptions
 from sd_core.timesteps import TimestepOptions
 
@@ -53,9 +55,28 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
     entry: Entry = plugins.find(kind, name)
     heading = f"{kind} {name} ({plugins.source(kind, name)}): {entry.summary}\n{entry.reference}"
     _print_options(options_of(entry), heading)
+    options = options_of(entry)
+    if issubclass(options, PresetOptions):
+        _print_presets(options)
     if kind == "renderer":
         _print_exports(entry)
     return 0
+
+
+def _print_presets(options: type[PresetOptions]) -> None:
+    for name, told in options.presets.items():
+        print(f"\npreset '{name}' begins with:")
+        for path, value in sorted(_flat(told).items()):
+            print(f"  {path} = {_shown(value)}")
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted paths."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        inside = _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
+        found |= inside or {f"{prefix}{name}": value}
+    return found
 
 
 def _print_exports(renderer: Entry) -> None:
