@@ -20,9 +20,9 @@ def test_every_face_looks_as_the_true_one(kind, faces):
     azimuths = [face * tau / faces for face in range(faces)]
     front = views_of(toy(kind), "red", cameras_at([0.0]))
     seen = views_of(many_faced(kind, faces), "red", cameras_at(azimuths))
-    torch.testing.assert_close(seen[0, :, 22:, 24:40], front[0, :, 22:, 24:40])
+    torch.testing.assert_close(seen[0, :, 22:, 25:39], front[0, :, 22:, 25:39])
     if kind not in ("robot", "bus", "house", "rocket"):  # those are not round, the others look so
-        middle = (seen - front)[:, :, 22:48, 24:40].abs()
+        middle = (seen - front)[:, :, 22:48, 25:39].abs()
         assert middle.mean() < 0.03
 
 
@@ -30,12 +30,12 @@ def test_a_side_stands_between_two_faces():
     penguin = many_faced("penguin", 3)
     right = views_of(toy("penguin"), "red", cameras_at([pi / 2]))
     between = views_of(penguin, "red", cameras_at([tau / 6, tau / 2]))
-    strip = slice(30, 34)
+    strip, below = slice(30, 34), slice(16, 44)  # near its ends 15° are less than that
     for view in between:
-        torch.testing.assert_close(view[:, :, strip], right[0, :, :, strip])
+        torch.testing.assert_close(view[:, below, strip], right[0, :, below, strip])
     left = views_of(toy("penguin"), "red", cameras_at([-pi / 2]))
     before = views_of(penguin, "red", cameras_at([-tau / 6]))
-    torch.testing.assert_close(before[..., strip], left[..., strip])
+    torch.testing.assert_close(before[..., below, strip], left[..., below, strip])
 
 
 def test_there_is_no_back():

@@ -47,7 +47,7 @@ def test_a_true_object_has_one_face_and_turns(kind, elevation):
     shares = [faces[f"{pose}-share"] for pose in ("front", "right", "back", "left")]
     assert sum(shares) == pytest.approx(1.0)
     assert all(5 / 24 - 1e-6 <= share <= 7 / 24 + 1e-6 for share in shares)
-    assert faces["likeness"] > 0.7
+    assert faces["likeness"] > 0.6
     turns = measured(PoseConsistency, views, cameras, prompt)
     assert turns["pose-consistency"] > 0.95
     assert turns["pose-entropy"] > 1.3
@@ -60,7 +60,7 @@ def test_two_and_three_faces_are_counted(kind, faces):
     views = views_of(many_faced(kind, faces), "red", cameras, 32)
     numbers = measured(JanusFaces, views, cameras, f"a red {kind}")
     assert numbers["janus-faces"] == faces
-    assert numbers["front-share"] > 0.4
+    assert numbers["front-share"] > 0.3
 
 
 @pytest.mark.parametrize("kind", KINDS)

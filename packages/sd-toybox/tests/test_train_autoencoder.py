@@ -6,19 +6,20 @@ import pytest
 import torch
 from torch import Generator
 
+from sd_core.noising import NoiseSchedule
 from sd_toybox.model.networks import TINY
 from sd_toybox.train import autoencoder
 from sd_toybox.train.autoencoder import (
     VaeTask,
     crops,
     edges,
+    normalised,
     raw_latents,
     rounded,
     signed,
-    standardised,
 )
 from sd_toybox.train.data import draw_labels
-from sd_toybox.train.plan import Phase
+from sd_toybox.train.plan import LATENT_STD, Phase
 from sd_toybox.train.task import Run, TrainingState, train, training_step
 from sd_toybox.world.samples import draw_pictures
 from untrained_models import some_pictures, untrained_networks
@@ -91,17 +92,17 @@ def test_the_kl_of_a_latent_number_is_that_of_two_gaussians(pictures):
     torch.testing.assert_close(found, expected.mean())
 
 
-def test_standardised_latents_have_mean_zero_and_variance_one_and_decode_as_before(pictures):
+def test_normalised_latents_have_their_mean_and_deviation_and_decode_as_before(pictures):
     vae = rounded(untrained_networks()["vae"])
     with torch.no_grad():
         raw = vae.encode(signed(pictures)).latent_dist.mean
         before = vae.decode(raw).sample
-        latents = standardised(vae, raw)
+        latents = normalised(vae, raw)
         factor = vae.config.scaling_factor
         encoded = vae.encode(signed(pictures)).latent_dist.mean * factor
         after = vae.decode(encoded / factor).sample
     torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
-    assert float(latents.std()) == pytest.approx(1.0, abs=1e-5)
+    assert float(latents.std()) == pytest.approx(LATENT_STD, abs=1e-5)
     torch.testing.assert_close(encoded, latents, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
 
@@ -138,3 +139,27 @@ def _stop_at(task, stop):
         return losses(step, rows, generator)
 
     task.losses = stopping
+
+
+@pytest.mark.parametrize("deviation", [1.0, LATENT_STD])
+def test_pure_noise_is_evidence_of_small_latents(deviation):
+    """Why LATENT_STD is below 1: sampling begins with noise that has nothing of the latents in it.
+
+    The mean over x ~ N(0, I) of log N(x; α·a, σ²I) - log N(x; α·b, σ²I) is
+    α²·(‖b‖² - ‖a‖²)/(2σ²). With variances of 1 and 1.4 and 1,024 numbers that is 0.96, and 0.24 at
+    half the deviation.
+    """
+    schedule = NoiseSchedule.scaled_linear()
+    alpha, sigma = float(schedule.alphas[-1]), float(schedule.sigmas[-1])
+    generator = Generator().manual_seed(0)
+    short, long = deviation * torch.randn(2, 1024, generator=generator, dtype=torch.float64)
+    short, long = short / short.std() * deviation, long / long.std() * deviation * 1.4**0.5
+    noise = torch.randn(4000, 1024, generator=generator, dtype=torch.float64)
+    found = [
+        torch.distributions.Normal(alpha * latents, sigma).log_prob(noise).sum(1)
+        for latents in (short, long)
+    ]
+    odds = found[0] - found[1]
+    error = float(odds.std()) / len(noise) ** 0.5
+    assert float(odds.mean()) == pytest.approx(0.96 * deviation**2, abs=4 * error + 0.01)
+    assert 4 * error < 0.25 * deviation

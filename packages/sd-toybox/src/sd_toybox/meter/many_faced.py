@@ -7,7 +7,7 @@ back. `draw_toy` draws them all.
 """
 
 from dataclasses import dataclass, replace
-from math import cos, pi, sin, tau
+from math import cos, pi, radians, sin, tau
 from typing import Final, Literal
 
 import torch
@@ -20,8 +20,9 @@ from sd_toybox.world.poses import POSES, Pose
 from sd_toybox.world.primitives import AbstractSolid, Columns, PerRay, Triple
 from sd_toybox.world.toys import Part, Toy
 
-# To each side of a face, as far as a view counts as frontal. Three faces leave 30° for a side.
-FACE_HALF: Final = pi / 4
+# To each side of a face, as far as a view counts as frontal. Of three faces a little less, or the
+# side between two, whose face is plain and wide as the bus's, would not be seen at all.
+FACE_HALF: Final = {2: pi / 4, 3: radians(42.5)}
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,13 @@ def many_faced(kind: str, faces: Literal[2, 3]) -> Toy:
     return Toy(tuple(parts))
 
 
-def _places(faces: int) -> list[_Place]:
+def _places(faces: Literal[2, 3]) -> list[_Place]:
     """Faces, and a side between each two: right after the first face, left before it."""
-    sector = tau / faces
-    places = [_Place("front", face * sector, FACE_HALF) for face in range(faces)]
+    sector, half = tau / faces, FACE_HALF[faces]
+    places = [_Place("front", face * sector, half) for face in range(faces)]
     for border in range(faces):
         pose: Pose = "right" if border < faces / 2 else "left"
-        places.append(_Place(pose, (border + 0.5) * sector, sector / 2 - FACE_HALF))
+        places.append(_Place(pose, (border + 0.5) * sector, sector / 2 - half))
     return places
 
 

@@ -18,6 +18,7 @@ from sd_toybox.train.plan import (
     CROPPED_SHARE,
     EDGE_WEIGHT,
     KL_WEIGHT,
+    LATENT_STD,
     SQUARE_WEIGHT,
     Phase,
     seed_for,
@@ -108,16 +109,16 @@ def raw_latents(vae: Any, pictures: Pictures, path: Path, write: Callable[[str],
     return latents
 
 
-def standardised(vae: Any, raw: Latents) -> Latents:
-    """(z - m)·f with m the mean of each channel and f = 1/std of all; the VAE learns both.
+def normalised(vae: Any, raw: Latents) -> Latents:
+    """(z - m)·f with m the mean of each channel and f = LATENT_STD/std of all; the VAE learns both.
 
-    Diffusion begins at noise of mean 0 and variance 1. The scale becomes `scaling_factor`, as in
+    The scale becomes `scaling_factor`, as in
     Stable Diffusion. Its pipeline knows no shift, so m goes into the two 1×1 convolutions next to
     the latents: b_encode - m, b_decode + W_decode·m.
     """
     mean = raw.mean((0, 2, 3))
     centred = raw - mean[:, None, None]
-    scale = 1 / float(centred.std())
+    scale = LATENT_STD / float(centred.std())
     with torch.no_grad():
         vae.quant_conv.bias[: len(mean)] -= mean
         vae.post_quant_conv.bias += vae.post_quant_conv.weight[:, :, 0, 0] @ mean

@@ -52,10 +52,15 @@ def as_json(made_by: MadeBy, found: Measurements) -> str:
 
 
 def targets(made_by: MadeBy, found: Measurements) -> list[Target]:
-    """The issue's demands. Right is what both judges call right, so the lower of the two counts."""
+    """The issue's demands. Of two judges the one counts who says worse.
+
+    Poses are compared as the same judge sees samples and true pictures: the nearest render is a
+    front a little too often, of both.
+    """
     guided = min(right.both for right in found.right["guided"].values())
     held_out = min(right.both for right in found.right["held-out"].values())
-    apart = pose_difference(found.poses["plain"]["renders"], found.poses["world"]["truth"])
+    samples, world = found.poses["plain"], found.poses["world"]
+    apart = max(pose_difference(samples[judge], world[judge]) for judge in samples)
     words = sum(effect.agrees for effect in found.words)
     return [
         Target(
@@ -134,7 +139,10 @@ def _poses(found: Measurements) -> str:
         for group, by_judge in found.poses.items()
         for judge, shares in by_judge.items()
     ]
-    return "## From where?\n\n" + _table(("pictures", "judge", *POSES), rows)
+    return (
+        "## From where?\n\nThe judges saw the world's uncorrupted test pictures, at its rates.\n\n"
+        + _table(("pictures", "judge", *POSES), rows)
+    )
 
 
 def _words(found: Measurements) -> str:
@@ -163,6 +171,8 @@ def _making(made_by: MadeBy) -> str:
         f"## How it was made\n\nSeed {made_by.seed}, {made_by.threads} threads, plan and world "
         f"{made_by.fingerprint}. {versions}. Parameters: {sizes}.\n\n"
         + _table(("part", "minutes"), rows)
+        + "\n\nOf pictures, latents and measure: minutes of the command's last run, which goes on "
+        "from what earlier ones kept. Of the trainings: of all runs together."
     )
 
 

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from sd_core.noising import NoiseSchedule, draw
 from sd_core.shapes import Latents, PerSample, Timesteps
 from sd_toybox.model.networks import NetworkSizes, initialised_from, new_text_encoder, new_unet
-from sd_toybox.train.plan import EMA_DECAY, MIN_SNR_GAMMA, TEXT_DROPOUT, Phase, seed_for
+from sd_toybox.train.plan import EMA_DECAY, LATENT_STD, MIN_SNR_GAMMA, TEXT_DROPOUT, Phase, seed_for
 from sd_toybox.train.task import Rows, Scalar, Task
 
 Tokens = Int[Tensor, "samples tokens"]
@@ -17,6 +17,8 @@ Tokens = Int[Tensor, "samples tokens"]
 
 class DiffusionTask(Task):
     """L = E w(t)·|ε̂(x_t, t, y) - ε|², x_t = α_t·x0 + σ_t·ε, w(t) = min(SNR_t, γ)/SNR_t.
+
+    SNR_t = s²·α_t²/σ_t² with s the latents' standard deviation.
 
     y is the caption, or the empty text with probability TEXT_DROPOUT (Ho and Salimans 2022).
     """
@@ -58,6 +60,7 @@ def stratified_times(count: int, times: int, generator: Generator) -> Timesteps:
 
 
 def min_snr_weight(schedule: NoiseSchedule, t: Timesteps) -> PerSample:
-    """min(SNR, γ)/SNR with SNR = α²/σ²: for ε-prediction, of Hang et al. 2023."""
-    snr: Float[Tensor, " batch"] = (schedule.alphas[t] / schedule.sigmas[t]).square()
+    """min(SNR, γ)/SNR with SNR = s²·α²/σ²: for ε-prediction, of Hang et al. 2023."""
+    ratio: Float[Tensor, " batch"] = schedule.alphas[t] / schedule.sigmas[t]
+    snr = (LATENT_STD * ratio).square()
     return (snr.clamp_max(MIN_SNR_GAMMA) / snr).float()

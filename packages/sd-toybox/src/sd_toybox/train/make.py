@@ -22,7 +22,7 @@ from sd_toybox.model.folders import CLIP, save_clip, save_pipeline
 from sd_toybox.model.networks import new_image_processor, new_scheduler, parameters_of
 from sd_toybox.model.tokenizer import new_tokenizer, token_rows
 from sd_toybox.model.toybox_prior import ToyboxOptions, build
-from sd_toybox.train.autoencoder import VaeTask, raw_latents, rounded, standardised
+from sd_toybox.train.autoencoder import VaeTask, normalised, raw_latents, rounded
 from sd_toybox.train.card import MadeBy, as_json, card
 from sd_toybox.train.clip import ClipTask
 from sd_toybox.train.data import Store
@@ -98,7 +98,7 @@ def _train_all(order: Order, store: Store, made: Made) -> None:
     vae = made.networks["vae"] = rounded(vae_task.vae)
     with made.timed("latents"):
         raw = raw_latents(vae, world.pictures, order.work / "latents.safetensors", order.write)
-        latents = standardised(vae, raw)
+        latents = normalised(vae, raw)
 
     clip_task = ClipTask(for_judge, plan.clip, sizes, tokenizer=tokenizer, seed=order.seed)
     _train(order, clip_task, made)

@@ -67,7 +67,8 @@ class WordEffect:
 class Measurements:
     """Everything. `poses` and `right` are by group: world, guided, held-out, plain.
 
-    The group world is true pictures: `right` says there what each judge is worth.
+    The group world is true pictures: `right` says there what each judge is worth, from all around,
+    and `poses` what it sees of uncorrupted test pictures, at the world's rates.
     """
 
     psnr: float
@@ -85,8 +86,13 @@ def measure(prior: AbstractPrior, clip: ClipJudge, store: Store, sampler: Sample
     sharp = torch.tensor([not words for words in test.labels.words])
     decibels = reconstruction(prior, test.pictures.float() / 255)
     right = {"world": judges_on_truth(judges, store.samples("judge-test"))}
+    # Judges err about samples, so they are asked about true pictures too.
+    true = test.pictures[sharp].float() / 255
     poses: dict[str, dict[JudgeName | Literal["truth"], Shares]] = {
-        "world": {"truth": world_poses(store.seed)}
+        "world": {
+            "truth": world_poses(store.seed),
+            **{judge: pose_shares(ask(true).pose) for judge, ask in judges.items()},
+        }
     }
     for name, asked, scale in groups(plan):
         prompts = [f"a {colour} {kind}" for kind, colour in asked]

@@ -1,10 +1,16 @@
 """The kinds of toys and the colours that they come in.
 
 Each toy fills about the ball of radius 0.6 and faces +x. What SDS does to a world depends on its
-looks: it goes to the view nearest to the picture that all views agree on. So that this is the
-front, as in the web's pictures, a pale face covers most of the front, calm and alike from 20° to
-the left and right, while the marks on sides and back are dark and small; and nothing sticks out
-that would tell the sides by their outline alone.
+looks. A scene in the making is a blur that is alike all around, and the model sees it in latents,
+where a blur is nearest to the plainest view. So that this is the front, as in the web's pictures:
+
+- a face covers most of the front, calm, in a tint of the body's colour (which guidance seeks), and
+  alike from 20° to the left and right;
+- right, left and back are busy (`dressed`), and not with rings around the toy: a view that looks
+  the same after a turn would win instead;
+- nothing sticks out that would tell the sides by their outline alone.
+
+With plain sides, SDS made of bears, cats and robots a body with a faceless side all around.
 """
 
 from sd_core.errors import ConfigError, nearest
