@@ -71,7 +71,8 @@ class SceneScore(AbstractNoiseEstimator):
         if cameras is not None:
             return noised.noise
         scene = self.prior.scene
-        mean, matrix = scene.offset.detach(), scene.matrix.detach()
+        # In float64: A·Aᵀ of a nearly collapsed scene would have a negative eigenvalue in float32.
+        mean, matrix = scene.offset.detach().double(), scene.matrix.detach().double()
         renders = GaussianMixturePrior(mean.view(1, 2, 1, 1), (matrix @ matrix.T)[None])
         anything = renders.encode_text([""] * len(noised))
         return renders.predict_noise(noised.noisy, noised.t, anything)
