@@ -29,9 +29,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from sd_core.building import build_prior, build_stage
-from sd_core.camera_sampling import sample_cameras
 from sd_core.cameras import turntable
-from sd_core.distill import distill
 from sd_core.experiment import Experiment
 from sd_core.pictures import contact_sheet, save_png
 from sd_core.plugins import load_plugins
@@ -143,15 +141,7 @@ def optimised(job: Job) -> Images:
     checked = experiment(job)
     prior = build_prior(checked)
     stage = build_stage(checked, 0, prior, None)
-    for _ in distill(
-        renderer=stage.renderer,
-        prior=prior,
-        guidance=stage.guidance,
-        sample_cameras=lambda generator: sample_cameras(stage.cameras, generator),
-        optimiser=stage.optimiser,
-        generator=stage.generator,
-        steps=range(stage.steps),
-    ):
+    for _ in stage.distill(prior):
         pass
     return look(stage.renderer, turntable(1), prior.decode).images
 

@@ -11,12 +11,9 @@ import torch
 from _report import machine, spread, write_section
 from torch import nn
 
-from sd_core.building import BuiltStage, build_prior, build_stage
-from sd_core.camera_sampling import sample_cameras
-from sd_core.distill import distill
+from sd_core.building import build_prior, build_stage
 from sd_core.experiment import Experiment
 from sd_core.plugins import load_plugins
-from sd_core.prior import AbstractPrior
 from sd_core.tables import markdown
 
 ROUNDS, STEPS = 9, 4
@@ -46,7 +43,7 @@ class Stepper:
         self.samples = 0
         network: nn.Module = self.prior.inner.network  # type: ignore[attr-defined]
         network.register_forward_pre_hook(self._count)
-        self._running = _steps(self.stage, self.prior)
+        self._running = self.stage.distill(self.prior)
 
     def _count(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         self.samples += len(inputs[0])
@@ -60,18 +57,6 @@ class Stepper:
         self.samples = 0
         self.go(1)
         return self.samples / self.stage.cameras.batch
-
-
-def _steps(stage: BuiltStage, prior: AbstractPrior) -> Any:
-    return distill(
-        renderer=stage.renderer,
-        prior=prior,
-        guidance=stage.guidance,
-        sample_cameras=lambda generator: sample_cameras(stage.cameras, generator),
-        optimiser=stage.optimiser,
-        generator=stage.generator,
-        steps=range(stage.steps),
-    )
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ writes two_gaussians.png and prints the fitted means and covariances. Takes a mi
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -23,13 +22,10 @@ import torch
 from torch import Generator, Tensor
 
 from sd_core.building import build_stage
-from sd_core.camera_sampling import sample_cameras
 from sd_core.cameras import CameraBatch
 from sd_core.condition import Condition
-from sd_core.distill import distill
 from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions
 from sd_core.experiment import Experiment
-from sd_core.learning_rate import rate_factor
 from sd_core.noising import Noised
 from sd_core.plugins import load_plugins
 from sd_core.priors.gaussian_mixture import GaussianMixturePrior
@@ -116,16 +112,7 @@ def fit(guidance: dict[str, object], steps: int) -> tuple[Tensor, Tensor]:
     scene = stage.renderer
     assert isinstance(scene, Affine)
     prior.scene = scene
-    for report in distill(
-        renderer=stage.renderer,
-        prior=prior,
-        guidance=stage.guidance,
-        sample_cameras=lambda generator: sample_cameras(stage.cameras, generator),
-        optimiser=stage.optimiser,
-        generator=stage.generator,
-        steps=range(stage.steps),
-        rate_factor=partial(rate_factor, experiment.stages[0].options.optimiser),
-    ):
+    for report in stage.distill(prior):
         if report.step.index % 500 == 0:
             print(f"{guidance['name']} step {report.step.index}")
     return scene.offset.detach(), scene.matrix.detach()

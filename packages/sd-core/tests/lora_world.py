@@ -1,13 +1,11 @@
 """What the tests of the LoRA estimator share: tiny priors, learners, and how they are asked."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 pytest.importorskip("diffusers")
 
@@ -92,16 +90,3 @@ def slopes(estimator: LoraEstimator, noise: Tensor) -> list[Tensor]:
     """Gradients of one scalar of the prediction, in all that the estimator learns."""
     with estimator.adapter.on():
         return list(torch.autograd.grad(noise.square().sum(), list(estimator.parameters())))
-
-
-@contextmanager
-def counted_calls(network: nn.Module) -> Iterator[list[int]]:
-    """The batch size of each call of the network."""
-    calls: list[int] = []
-
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        calls.append(len(inputs[0]))
-
-    handle = network.register_forward_hook(note)
-    yield calls
-    handle.remove()

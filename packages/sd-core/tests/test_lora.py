@@ -17,7 +17,6 @@ from lora_world import (
     SHARED,
     Folders,
     ask,
-    counted_calls,
     fit,
     frozen,
     learner,
@@ -34,7 +33,7 @@ from sd_core.priors.diffusion.diffusion_prior import StableDiffusionPrior
 from sd_core.priors.diffusion.lora import LoraEstimator
 from sd_core.testing.contract import assert_equal_states
 from sd_core.testing.contracts import EstimatorContract, GuidanceContract
-from sd_core.testing.tiny_pipelines import FAMILIES, Family
+from sd_core.testing.tiny_pipelines import FAMILIES, Family, counted_calls
 
 
 @pytest.fixture(autouse=True)

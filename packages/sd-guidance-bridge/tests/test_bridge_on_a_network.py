@@ -1,7 +1,5 @@
 """The bridge on a tiny Stable Diffusion: what it asks of the network, and what was released."""
 
-from contextlib import contextmanager
-
 import pytest
 import torch
 from torch import Generator
@@ -10,11 +8,9 @@ pytest.importorskip("diffusers")
 
 from sd_core.baselines.vsd import VSD, VSDOptions
 from sd_core.config import parse_options
-from sd_core.prior import PriorContext
-from sd_core.priors.diffusion.stable_diffusion import StableDiffusionOptions, build
 from sd_core.step import Step
 from sd_core.testing import exact
-from sd_core.testing.tiny_pipelines import save_tiny_pipeline
+from sd_core.testing.tiny_pipelines import counted_calls, save_tiny_pipeline, tiny_prior
 from sd_guidance_bridge.bridge import Bridge
 from sd_guidance_bridge.options import BridgeOptions
 
@@ -33,7 +29,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def prior(folder):
-    return build(StableDiffusionOptions(model=str(folder)), PriorContext(torch.device("cpu")))
+    return tiny_prior(folder)
 
 
 def bridge(prior, **values):
@@ -48,17 +44,8 @@ def take(method, prior, step):
     return guided
 
 
-@contextmanager
-def counted(network):
-    """The batch size of each call of the network."""
-    calls = []
-    handle = network.register_forward_hook(lambda _, inputs, output: calls.append(len(inputs[0])))
-    yield calls
-    handle.remove()
-
-
 def calls_of(prior, step=0, **values):
-    with counted(prior.network) as calls:
+    with counted_calls(prior.network) as calls:
         take(bridge(prior, **values), prior, Step(step, 10))
     return calls
 
@@ -81,7 +68,7 @@ def test_with_a_learned_source_and_a_guided_target_it_is_vsd(folder):
     learning = {"learning_rate": 1e-2, "camera_dropout": 0.0}
     found = []
     for name in ("bridge", "vsd"):
-        prior = build(StableDiffusionOptions(model=str(folder)), PriorContext(torch.device("cpu")))
+        prior = tiny_prior(folder)
         with torch.random.fork_rng():
             torch.manual_seed(0)  # the adapter's first weights
             if name == "vsd":

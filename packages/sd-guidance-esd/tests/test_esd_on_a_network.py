@@ -1,6 +1,5 @@
 """ESD on a tiny Stable Diffusion: what it asks of the network, and what was released."""
 
-from contextlib import contextmanager
 from copy import deepcopy
 
 import pytest
@@ -12,11 +11,9 @@ pytest.importorskip("diffusers")
 from sd_core.baselines.vsd import VSD, VSDOptions
 from sd_core.config import parse_options
 from sd_core.estimator import EstimatorOptions
-from sd_core.prior import PriorContext
-from sd_core.priors.diffusion.stable_diffusion import StableDiffusionOptions, build
 from sd_core.step import Step
 from sd_core.testing import exact
-from sd_core.testing.tiny_pipelines import save_tiny_pipeline
+from sd_core.testing.tiny_pipelines import counted_calls, save_tiny_pipeline, tiny_prior
 from sd_guidance_esd.esd import ESD, ESDOptions
 
 BATCH = 2
@@ -31,7 +28,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def prior(folder):
-    return build(StableDiffusionOptions(model=str(folder)), PriorContext(torch.device("cpu")))
+    return tiny_prior(folder)
 
 
 def esd(prior, **values):
@@ -50,22 +47,11 @@ def take(method, prior, steps):
     return guided
 
 
-@contextmanager
-def counted(network):
-    """The batch size of each call of the network."""
-    calls = []
-    handle = network.register_forward_hook(
-        lambda module, inputs, output: calls.append(len(inputs[0]))
-    )
-    yield calls
-    handle.remove()
-
-
 @pytest.mark.parametrize("preset", ["paper", "released"])
 def test_zero_entropy_is_vsd_to_the_bit_while_the_estimator_learns(folder, preset):
     found = []
     for name in ("esd", "vsd"):
-        prior = build(StableDiffusionOptions(model=str(folder)), PriorContext(torch.device("cpu")))
+        prior = tiny_prior(folder)
         with torch.random.fork_rng():
             torch.manual_seed(0)  # the adapter's first weights
             method = esd(prior, preset=preset, entropy_weight=0)
@@ -81,11 +67,11 @@ def test_zero_entropy_is_vsd_to_the_bit_while_the_estimator_learns(folder, prese
 
 def test_both_scores_are_one_call_and_a_step_is_three(prior):
     method = esd(prior)
-    with counted(prior.network) as calls:
+    with counted_calls(prior.network) as calls:
         take(method, prior, 1)
     # The prior with and without text; the estimator with and without camera; its own training.
     assert calls == [2 * BATCH, 2 * BATCH, BATCH]
-    with counted(prior.network) as calls:
+    with counted_calls(prior.network) as calls:
         take(esd(prior, entropy_weight=0, estimator={"camera_dropout": 0}), prior, 1)
     assert calls == [2 * BATCH, BATCH]
 

@@ -4,21 +4,25 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Generator
 
-from sd_core.camera_sampling import CameraOptions
+from sd_core.camera_sampling import CameraOptions, sample_cameras
 from sd_core.config import shown
+from sd_core.distill import StepReport, distill
 from sd_core.entries import Entry
 from sd_core.errors import ConfigError, PluginError
 from sd_core.experiment import Choice, Experiment, Stage
 from sd_core.experiment_options import OptimiserOptions
 from sd_core.guidance import AbstractGuidance, GuidanceContext
+from sd_core.learning_rate import rate_factor
 from sd_core.prior import AbstractPrior, PriorContext
 from sd_core.renderer import AbstractRenderer, RendererContext
 from sd_core.shapes import Images, Latents
+from sd_core.step import Step
 
 Built = TypeVar("Built")
 
@@ -53,6 +57,20 @@ class BuiltStage:
     generator: Generator
     cameras: CameraOptions
     steps: int
+    rate_factor: Callable[[Step], float]
+
+    def distill(self, prior: AbstractPrior, *, first: int = 0) -> Iterator[StepReport]:
+        """The loop over the steps of this stage, from `first` on."""
+        return distill(
+            renderer=self.renderer,
+            prior=prior,
+            guidance=self.guidance,
+            sample_cameras=partial(sample_cameras, self.cameras),
+            optimiser=self.optimiser,
+            generator=self.generator,
+            steps=range(first, self.steps),
+            rate_factor=self.rate_factor,
+        )
 
 
 def choose_device(name: str, *, told_by: str = "run.device") -> torch.device:
@@ -112,6 +130,7 @@ def complete_stage(
         generator=scene.generator,
         cameras=stage.cameras,
         steps=stage.options.steps,
+        rate_factor=partial(rate_factor, stage.options.optimiser),
     )
 
 

@@ -3,11 +3,9 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from sd_core.building import BuiltScene, BuiltStage, build_scene, complete_stage
-from sd_core.camera_sampling import sample_cameras
 from sd_core.checkpoint import (
     PREVIOUS,
     CheckpointLabel,
@@ -16,10 +14,8 @@ from sd_core.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from sd_core.distill import distill
 from sd_core.errors import CheckpointError, NonFiniteGradientError
 from sd_core.experiment import Experiment
-from sd_core.learning_rate import rate_factor
 from sd_core.prior import AbstractPrior
 from sd_core.renderer import AbstractRenderer
 from sd_core.run_folder import RunFolder
@@ -133,20 +129,10 @@ def _run_stage(
 ) -> Iterator[Progress]:
     """The steps that `start` leaves of its stage."""
     options, stage, first = experiment.options.run, start.stage, start.steps_done
-    reports = distill(
-        renderer=built.renderer,
-        prior=prior,
-        guidance=built.guidance,
-        sample_cameras=lambda generator: sample_cameras(built.cameras, generator),
-        optimiser=built.optimiser,
-        generator=built.generator,
-        steps=range(first, built.steps),
-        rate_factor=partial(rate_factor, experiment.stages[stage].options.optimiser),
-    )
     began = time.perf_counter()
     wanted = options.tensorboard
     with scalar_writer(folder, stage=stage, wanted=wanted, first_step=first) as scalars:
-        for report in reports:
+        for report in built.distill(prior, first=first):
             done = report.step.index + 1
             stopping = stop.requested  # asked once: a stop after the save below ends the next step
             seconds = round(time.perf_counter() - began, 3)

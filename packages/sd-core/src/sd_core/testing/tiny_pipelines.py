@@ -16,6 +16,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 import torch
+from torch import nn
+
+from sd_core.prior import PriorContext
+from sd_core.priors.diffusion.diffusion_prior import StableDiffusionPrior
+from sd_core.priors.diffusion.stable_diffusion import StableDiffusionOptions, build
 
 # By name: the types of these libraries differ from release to release.
 diffusers: Any = import_module("diffusers")
@@ -44,6 +49,26 @@ def save_tiny_pipeline(
         pipeline = _sdxl(sample_size) if family == "sdxl" else _sd(family, sample_size)
         pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def tiny_prior(folder: Path) -> StableDiffusionPrior:
+    """The saved model, as `--prior stable-diffusion` loads it."""
+    return build(StableDiffusionOptions(model=str(folder)), PriorContext(torch.device("cpu")))
+
+
+@contextmanager
+def counted_calls(network: nn.Module) -> Iterator[list[int]]:
+    """The batch size of each call of the network."""
+    calls: list[int] = []
+
+    def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: object) -> None:
+        calls.append(len(inputs[0]))
+
+    handle = network.register_forward_hook(note)
+    try:
+        yield calls
+    finally:
+        handle.remove()
 
 
 def _sd(family: Family, sample_size: int) -> Any:
