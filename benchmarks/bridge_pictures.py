@@ -1,6 +1,6 @@
 """The bridge's tables 1 and 3 on the toybox: one picture for each caption, by each method.
 
-    python benchmarks/bridge_pictures.py [--captions 48] [--steps 500] [--at-once 2] [--show-only]
+    python benchmarks/bridge_pictures.py [--captions 32] [--steps 300] [--at-once 2] [--show-only]
 
 A latent picture begins as noise and is optimised; DDIM samples of the same model are the lower
 bound. FID and CLIP-FID against the world's own renders of the same captions. Every picture is kept
@@ -34,13 +34,13 @@ from sd_core.experiment import Experiment
 from sd_core.pictures import contact_sheet, save_png
 from sd_core.plugins import load_plugins
 from sd_core.prior import PriorContext
+from sd_core.sampling import ddim_sample
 from sd_core.shapes import Images
 from sd_core.show import look
 from sd_core.tables import markdown
 from sd_toybox.model.clip_reader import ClipReader
 from sd_toybox.model.folders import CLIP, shipped_folder
 from sd_toybox.model.toybox_prior import ToyboxOptions, build
-from sd_toybox.train.sampling import ddim
 from sd_toybox.world.kinds import BODY_COLOURS, COLOURS, KINDS, toy
 from sd_toybox.world.pictures import draw_toy
 from sd_toybox.world.samples import sample_world_cameras
@@ -53,7 +53,7 @@ PICTURED = 8
 
 DDIM = "DDIM, 50 steps"
 PICTURE = {"preset": "paper-2d"}
-FULL = {"start": 0.6}
+FULL = {"start": 0.8}
 METHODS: dict[str, dict[str, Any]] = {
     DDIM: {},
     "SDS": {"name": "sds"},
@@ -151,7 +151,9 @@ def sampled(job: Job) -> Images:
     generator = Generator().manual_seed(job.seed * 1000 + _captions(64).index(job.caption))
     noise = torch.randn(1, *prior.latent_shape, generator=generator)
     with torch.no_grad():
-        return prior.decode(ddim(prior, noise, [job.caption], scale=7.5, steps=50)).clamp(0, 1)
+        return prior.decode(ddim_sample(prior, noise, [job.caption], scale=7.5, steps=50)).clamp(
+            0, 1
+        )
 
 
 def _captions(count: int) -> list[str]:
@@ -191,8 +193,8 @@ class Features:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--captions", type=int, default=48)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--captions", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--at-once", type=int, default=os.cpu_count())
     parser.add_argument("--show-only", action="store_true", help="of what is finished")

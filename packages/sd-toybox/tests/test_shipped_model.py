@@ -9,6 +9,7 @@ from torch import Generator
 from sd_core.experiment import Experiment
 from sd_core.plugins import load_plugins
 from sd_core.prior import PriorContext
+from sd_core.sampling import ddim_sample
 from sd_core.testing.contracts import PriorContract
 from sd_toybox.model.folders import CLIP, shipped_folder
 from sd_toybox.model.toybox_prior import ToyboxOptions, build
@@ -22,7 +23,6 @@ from sd_toybox.train.card import (
 )
 from sd_toybox.train.judges import ClipJudge, RenderJudge
 from sd_toybox.train.plan import FULL, SAMPLING_SCALE, fingerprint
-from sd_toybox.train.sampling import ddim
 from sd_toybox.train.statistics import psnr
 from sd_toybox.world.kinds import COLOURS, KINDS
 from sd_toybox.world.samples import sample_world
@@ -82,7 +82,7 @@ def test_its_samples_show_what_was_asked_for(toybox):
     prompts = [f"a {colour} {kind}" for kind, colour in pairs]
     noise = torch.randn(len(pairs), 4, 16, 16, generator=Generator().manual_seed(0))
     with torch.no_grad():
-        latents = ddim(toybox, noise, prompts, scale=SAMPLING_SCALE, steps=20)
+        latents = ddim_sample(toybox, noise, prompts, scale=SAMPLING_SCALE, steps=20)
         pictures = toybox.decode(latents).clamp(0, 1)
     for judge in (RenderJudge(8, (10.0,)), ClipJudge(shipped_folder() / CLIP)):
         verdict = judge(pictures)

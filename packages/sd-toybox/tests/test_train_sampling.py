@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from sd_core.prior import PriorContext
+from sd_core.sampling import ddim_sample, sampling_times
 from sd_core.text_guidance import classifier_free_guidance
 from sd_toybox.model.networks import new_scheduler
 from sd_toybox.model.toybox_prior import ToyboxOptions, build
 from sd_toybox.train import sampling
-from sd_toybox.train.sampling import Sampler, ddim, sampling_times
+from sd_toybox.train.sampling import Sampler
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_it_is_the_scheduler_of_diffusers(prior, scale, steps):
             told, plain = (prior.predict_noise(expected, now, each) for each in (text, nothing))
             guided = classifier_free_guidance(plain, told, scale)
             expected = scheduler.step(guided, t, expected, eta=0.0).prev_sample
-        found = ddim(prior, noise, prompts, scale=scale, steps=steps)
+        found = ddim_sample(prior, noise, prompts, scale=scale, steps=steps)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -57,7 +58,7 @@ def test_pictures_are_kept_and_equal_prompts_give_equal_ones(sampler):
 def test_another_prompt_or_scale_is_another_picture_from_the_same_noise(sampler, monkeypatch):
     noises = []
     monkeypatch.setattr(
-        sampling, "ddim", lambda prior, noise, *_, **__: (noises.append(noise), noise)[1]
+        sampling, "ddim_sample", lambda prior, noise, *_, **__: (noises.append(noise), noise)[1]
     )
     for prompt, scale in (("a red bear", 1.0), ("a blue bus", 1.0), ("a blue bus", 2.0)):
         sampler.pictures("some", [prompt], scale=scale)

@@ -12,6 +12,7 @@ from sd_core.condition import Condition
 from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions
 from sd_core.noising import NoiseSchedule
 from sd_core.shapes import Images, Latents, Timesteps
+from sd_core.text_guidance import classifier_free_guidance
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,15 @@ class AbstractPrior(ABC):
             torch.cat(each), t.repeat(count), Condition.concatenate(conditions)
         )
         return predicted.chunk(count)
+
+    def predict_guided(
+        self, noisy: Latents, t: Timesteps, text: Condition, negative: Condition, *, scale: float
+    ) -> Latents:
+        """ε̂ = ε(negative) + s·(ε(text) - ε(negative)), in one call; at s = 1 ε(text) alone."""
+        if scale == 1:  # the other half would count for nothing
+            return self.predict_noise(noisy, t, text)
+        without, told = self.predict_noises(noisy, t, [negative, text])
+        return classifier_free_guidance(without, told, scale)
 
     def identity(self) -> dict[str, str]:
         """What a run folder writes down to name the model: its id, revision, precision."""

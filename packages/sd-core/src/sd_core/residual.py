@@ -10,23 +10,27 @@ from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
 from sd_core.config import Options, option
+from sd_core.correction import Correction, limited
 from sd_core.guidance import AbstractGuidance, GuidanceContext, Guided
 from sd_core.noising import Noised, draw
 from sd_core.prompts import view_texts
 from sd_core.shapes import Latents
 from sd_core.step import Step
-from sd_core.text_guidance import classifier_free_guidance
 from sd_core.timesteps import TimestepOptions, sample_timesteps
 from sd_core.weighting import Weighting, weight
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One side of a residual: an ε, and what its owner wants to see again when it learns."""
+    """One side of a residual: an ε, and what its owner wants to see again when it learns.
+
+    A target may add a `correction`, whose length may depend on what the source says.
+    """
 
     noise: Latents
     observed: Mapping[str, Tensor] = field(default_factory=dict)
     logs: Mapping[str, float] = field(default_factory=dict)
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +101,11 @@ class AbstractResidual(AbstractGuidance):
     ) -> Guided:
         noised = self.noised(latents, cameras, step=step, generator=generator)
         target, source = self.sides(noised, cameras, step=step, generator=generator)
-        weights = self.weights(noised, step=step)
+        wanted, now = target.noise.detach(), source.noise.detach()
+        if target.correction is not None:
+            wanted = wanted + limited(target.correction, wanted - now)
         return Guided(
-            gradient=residual_gradient(target.noise.detach(), source.noise.detach(), weights),
+            gradient=residual_gradient(wanted, now, self.weights(noised, step=step)),
             t=noised.t,
             logs={**target.logs, **source.logs},
             observed=ObservedResidual(noised, target.observed, source.observed),
@@ -185,11 +191,7 @@ class ResidualGuidance(AbstractResidual):
     ) -> Prediction:
         """The prior's ε under classifier-free guidance, for the prompt as seen from each camera."""
         text = self.prior.encode_text(view_texts(self.prompt, cameras), cameras)
-        if self.config.scale == 1:  # no guidance: the unconditional half would count for nothing
-            return Prediction(self.prior.predict_noise(noised.noisy, noised.t, text))
         negative = self.prior.encode_text([self.prompt.negative] * len(cameras), cameras)
-        unconditional, conditional = self.prior.predict_noises(
-            noised.noisy, noised.t, [negative, text]
-        )
-        guided = classifier_free_guidance(unconditional, conditional, self.config.scale)
+        scale = self.config.scale
+        guided = self.prior.predict_guided(noised.noisy, noised.t, text, negative, scale=scale)
         return Prediction(guided)

@@ -15,7 +15,7 @@ from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions
 from sd_core.noising import NoiseSchedule
 from sd_core.prior import AbstractPrior
 from sd_core.priors.empirical_estimator import EmpiricalEstimator
-from sd_core.shapes import Images, Latents
+from sd_core.shapes import Images, Latents, Timesteps
 
 _VIEW_WORDS = re.compile(
     r", (front|side|back|overhead) view$|^(front|side|back|overhead) view of ", re.IGNORECASE
@@ -68,6 +68,12 @@ class ExactPrior(AbstractPrior):
             memory=self._memory,
             view_conditioned=view_conditioned,
         ).to(self.device)
+
+    @abstractmethod
+    def log_joint(
+        self, noisy: Latents, t: Timesteps, condition: Condition
+    ) -> Float[Tensor, "batch members"]:
+        """log wₖ + log p_t(x_t | k), up to a constant of the sample; -inf where y leaves k out."""
 
     @abstractmethod
     def sample(self, count: int, prompt: str = "", *, generator: Generator) -> Latents:

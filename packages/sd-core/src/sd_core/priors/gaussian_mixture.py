@@ -106,7 +106,12 @@ class GaussianMixturePrior(ExactPrior):
 
     def log_density(self, noisy: Latents, t: Timesteps, condition: Condition) -> PerSample:
         """log p_t(x_t | y), in float64."""
-        return self._joint(noisy, t, condition)[0].logsumexp(dim=1)
+        return self.log_joint(noisy, t, condition).logsumexp(dim=1)
+
+    def log_joint(
+        self, noisy: Latents, t: Timesteps, condition: Condition
+    ) -> Float[Tensor, "batch members"]:
+        return self._joint(noisy, t, condition)[0]
 
     def predict_noise(self, noisy: Latents, t: Timesteps, condition: Condition) -> Latents:
         """ε = -σ·∇log p_t = σ·Σₖ rₖ·(α²·Σₖ + σ²·I)⁻¹·(x_t - α·μₖ), rₖ = p(k | x_t)."""

@@ -17,7 +17,7 @@ from sd_core.config import Options, option
 from sd_core.errors import ConfigError
 from sd_core.noising import NoiseSchedule
 from sd_core.prior import PriorContext
-from sd_core.priors.bank import bank_noise
+from sd_core.priors.bank import bank_log_likelihood, bank_noise
 from sd_core.priors.exact import ExactPrior
 from sd_core.shapes import Images, Latents, Timesteps
 
@@ -82,6 +82,16 @@ class ImageBankPrior(ExactPrior):
 
     def decode(self, latents: Latents) -> Images:
         return (latents + 1) / 2
+
+    def log_joint(
+        self, noisy: Latents, t: Timesteps, condition: Condition
+    ) -> Float[Tensor, "batch members"]:
+        return condition.tensors["log_weights"].to(noisy.dtype) + bank_log_likelihood(
+            noisy,
+            self.bank.to(noisy.dtype),
+            self.schedule.alpha(t, noisy),
+            self.schedule.sigma(t, noisy),
+        )
 
     def predict_noise(self, noisy: Latents, t: Timesteps, condition: Condition) -> Latents:
         return bank_noise(

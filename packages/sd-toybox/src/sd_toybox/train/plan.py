@@ -57,8 +57,8 @@ TEXT_DROPOUT: Final = 0.1
 MIN_SNR_GAMMA: Final = 5.0
 # Sampling begins with pure noise, and training ends at noise with α² = 0.0047 of the latents in it.
 # Against that, pure noise is evidence of latents with a small norm, and the norm depends on the
-# pose: with variance 1 the poses of samples are not those of the pictures. At a standard deviation of
-# 0.5 a quarter of the evidence is left.
+# pose: with variance 1 the poses of samples are not those of the pictures. At a standard
+# deviation of 0.5 a quarter of the evidence is left.
 LATENT_STD: Final = 0.5
 # The average of the last 1,000 steps or so.
 EMA_DECAY: Final = 0.999

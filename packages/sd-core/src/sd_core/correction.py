@@ -1,0 +1,32 @@
+"""What a target adds to its noise prediction, at most as long as the residual allows."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from sd_core.shapes import Latents
+
+# none: as long as it is. at-most: no longer than the residual. equal: as long as the residual.
+Limit = Literal["none", "at-most", "equal"]
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """An ε to add to the target's, once the source is known and with it how long it may be."""
+
+    noise: Latents
+    limit: Limit = "none"
+
+
+def limited(correction: Correction, residual: Latents) -> Latents:
+    """κ·δ for each sample, with κ = 1 (none), min(1, ‖r‖/‖δ‖) (at-most) or ‖r‖/‖δ‖ (equal).
+
+    δ is the correction and r the residual without it, target - source. Where δ = 0 it stays 0.
+    """
+    if correction.limit == "none":
+        return correction.noise
+    own = torch.linalg.vector_norm(correction.noise, dim=(1, 2, 3), keepdim=True)
+    allowed = torch.linalg.vector_norm(residual, dim=(1, 2, 3), keepdim=True)
+    factor = torch.where(own > 0, allowed / own, 1.0)
+    return correction.noise * (factor if correction.limit == "equal" else factor.clamp(max=1))
