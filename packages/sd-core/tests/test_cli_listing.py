@@ -30,6 +30,7 @@ def test_plugins_lists_everything_with_its_source(cli):
         ["prior", "image-bank"],
         ["prior", "stable-diffusion"],
         ["renderer", "affine"],
+        ["renderer", "particles"],
         ["renderer", "solid"],
         ["renderer", "tiles"],
     ]
@@ -69,6 +70,7 @@ def test_describe_shows_every_option_of_a_table(cli, table):
         ("guidance", "mix"),
         ("guidance", "sick"),
         ("renderer", "affine"),
+        ("renderer", "particles"),
         ("renderer", "tiles"),
         ("prior", "gaussian-mixture"),
         ("prior", "image-bank"),

@@ -32,7 +32,8 @@ RUN = ("run", "--prompt", "two gaussians", *QUICK)
         ),
         (
             ("--renderer", "afine"),
-            "no renderer named 'afine'. Installed: affine, solid, tiles. Did you mean 'affine'?",
+            "no renderer named 'afine'. Installed: affine, particles, solid, tiles. Did you mean "
+            "'affine'?",
         ),
         (
             ("--prior", "image-bnk"),

@@ -41,7 +41,7 @@ def test_defaults_fill_what_is_left_out():
 
 
 def test_options_are_made_of_no_other_methods_unless_they_say_so():
-    assert Outer().methods() == {}
+    assert Outer().made_of() == {}
     assert Inner().resolved({}) == {"rate": 0.5}
 
 

@@ -124,6 +124,6 @@ def test_a_method_may_only_find_what_its_options_declare():
     with pytest.raises(PluginError) as caught:
         build_stage(chosen, 0, build_prior(chosen), None)
     assert str(caught.value) == (
-        "guidance 'finder' asks for 'sds' with options {'scale': 3.0}, which methods() of "
+        "guidance 'finder' asks for 'sds' with options {'scale': 3.0}, which made_of() of "
         "test_experiment_methods:FinderOptions does not declare. Tell its author."
     )

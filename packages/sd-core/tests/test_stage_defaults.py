@@ -80,9 +80,9 @@ def test_where_none_of_its_scenes_is_installed_the_message_names_them():
     with pytest.raises(PluginError) as caught:
         experiment({}, prior="remote")
     assert str(caught.value) == (
-        "no renderer named 'diorama'. Installed: affine, film, solid, tiles. Prior 'remote' is "
-        "made for hologram or diorama. The package sd-render brings volumes and pictures; or "
-        "choose another with --renderer."
+        "no renderer named 'diorama'. Installed: affine, film, particles, solid, tiles. Prior "
+        "'remote' is made for hologram or diorama. The package sd-render brings volumes and "
+        "pictures; or choose another with --renderer."
     )
     assert experiment({"renderer": "tiles"}, prior="remote").stages
 

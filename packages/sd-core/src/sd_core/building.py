@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -157,21 +157,36 @@ def _build_renderer(
         previous=previous if stage.options.start_from == "previous" else None,
         encode=prior.encode,
     )
-    renderer = stage.renderer.entry.load_build()(stage.renderer.options, context)
-    return checked(renderer, AbstractRenderer, stage.renderer.entry)  # type: ignore[type-abstract]
+    return _build_chosen_renderer(stage.renderer, context)
+
+
+def _build_chosen_renderer(choice: Choice, context: RendererContext) -> AbstractRenderer:
+    def find(
+        name: str, options: Mapping[str, Any], previous: AbstractRenderer | None
+    ) -> AbstractRenderer:
+        part = _declared_part(choice, name, options)
+        return _build_chosen_renderer(part, replace(context, previous=previous))
+
+    renderer = choice.entry.load_build()(choice.options, replace(context, find=find))
+    return checked(renderer, AbstractRenderer, choice.entry)  # type: ignore[type-abstract]
+
+
+def _declared_part(choice: Choice, name: str, options: Mapping[str, Any]) -> Choice:
+    """What was checked is what is built, or the run folder would not tell the truth."""
+    if choice.options.made_of().get(name) != dict(options):
+        raise PluginError(
+            f"{choice.entry.kind} '{choice.entry.name}' asks for '{name}' with options "
+            f"{shown(options)}, which made_of() of {choice.entry.config} does not declare. "
+            "Tell its author."
+        )
+    return choice.parts[name]
 
 
 def _build_guidance(
     experiment: Experiment, choice: Choice, prior: AbstractPrior
 ) -> AbstractGuidance:
     def find(name: str, options: Mapping[str, Any]) -> AbstractGuidance:
-        # What was checked and recorded is what is built, or the run folder would not tell the truth
-        if choice.options.methods().get(name) != dict(options):
-            raise PluginError(
-                f"guidance '{choice.entry.name}' asks for '{name}' with options {shown(options)}, "
-                f"which methods() of {choice.entry.config} does not declare. Tell its author."
-            )
-        return _build_guidance(experiment, choice.methods[name], prior)
+        return _build_guidance(experiment, _declared_part(choice, name, options), prior)
 
     context = GuidanceContext(prior=prior, prompt=experiment.options.prompt, find=find)
     built = choice.entry.load_build()(choice.options, context)

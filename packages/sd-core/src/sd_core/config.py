@@ -34,18 +34,23 @@ class Options(BaseModel):
         }
         return {**values, **over({name: values[name] for name in tables}, tables)}
 
-    def methods(self) -> dict[str, dict[str, Any]]:
-        """Other methods that this one is made of, each with its table of options.
+    def made_of(self) -> dict[str, dict[str, Any]]:
+        """Other plugins of the same kind that this one is made of, each with its table of options.
 
-        The experiment checks them with everything else, under `options.NAME`, and records them;
-        `GuidanceContext.find` builds them and no others.
+        The experiment checks them with everything else, under `place_of(name)`, and records them;
+        the `find` of a `GuidanceContext` or a `RendererContext` builds them and no others. A
+        renderer without a name, "", is the usual one.
         """
         return {}
 
-    def resolved(self, methods: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    def place_of(self, name: str) -> str:
+        """Which of these options holds the table of one that this is made of."""
+        return f"options.{name}"
+
+    def resolved(self, parts: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         """As an experiment file would say it, with every default.
 
-        `methods` holds the same of each of its methods, for whoever says them in a field.
+        `parts` holds the same of all that it is made of, for whoever says them in a field.
         """
         return self.model_dump(mode="json")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated
 
 import torch
@@ -120,15 +121,19 @@ class Judge:
                 )
         return values
 
-    def entry(self, values: dict[str, float], device: torch.device) -> Table:
+    def entry(self, scenes: Sequence[Views], prompt: str, device: torch.device) -> Table:
         """What metrics.json says of it, with versions of its own: it may stay there when other
         metrics are measured again by later ones.
+
+        Of several scenes `values` are the means, and `each` has the numbers of every scene.
         """
+        measured = [self.measure(views, prompt) for views in scenes]
         versions = {name: found for name in LIBRARIES if (found := installed_version(name))}
         cuda = device.type == "cuda"
         return {
             "options": self.choice.options.resolved({}),
-            "values": values,
+            "values": means(measured),
+            **({"each": measured} if len(measured) > 1 else {}),
             "higher_is_better": self.metric.higher_is_better,
             "made_by": {
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -137,6 +142,12 @@ class Judge:
                 "device": torch.cuda.get_device_name(device) if cuda else str(device),
             },
         }
+
+
+def means(measured: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of each number, over the scenes for which the metric gave it."""
+    names = dict.fromkeys(name for values in measured for name in values)
+    return {name: fmean(each[name] for each in measured if name in each) for name in names}
 
 
 def choose_metrics(

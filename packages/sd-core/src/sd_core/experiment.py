@@ -27,18 +27,25 @@ class Choice:
 
     entry: Entry
     options: Options
-    methods: Mapping[str, "Choice"] = field(default_factory=dict)  # those it is made of
+    parts: Mapping[str, "Choice"] = field(default_factory=dict)  # what it is made of
 
     def table(self) -> Table:
         """As an experiment file would say it, with every default."""
         return {"name": self.entry.name, **self._own()}
 
-    def with_methods(self) -> "list[Choice]":
+    def with_parts(self) -> "list[Choice]":
         """This choice and all that it is made of."""
-        return [self, *(each for part in self.methods.values() for each in part.with_methods())]
+        return [self, *(each for part in self.parts.values() for each in part.with_parts())]
+
+    def innermost(self) -> "Choice":
+        """Where it is made of one other alone, as particles of a scene are: that other, within."""
+        if len(self.parts) != 1:
+            return self
+        (only,) = self.parts.values()
+        return only.innermost()
 
     def _own(self) -> Table:
-        return self.options.resolved({name: part._own() for name, part in self.methods.items()})
+        return self.options.resolved({part.entry.name: part._own() for part in self.parts.values()})
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ class Experiment:
     def choices(self) -> list[Choice]:
         """Every plugin that takes part by name."""
         stages = [choice for s in self.stages for choice in (s.guidance, s.renderer) if choice]
-        return [each for choice in (self.prior, *stages) for each in choice.with_methods()]
+        return [each for choice in (self.prior, *stages) for each in choice.with_parts()]
 
     def choose(self, kind: str, table: Table, where: str) -> Choice:
         """Find the plugin that a table names, and check its options."""
@@ -118,26 +125,33 @@ class Experiment:
 
     def _choice(self, entry: Entry, own: Table, where: str) -> Choice:
         options = parse_options(options_of(entry), own, where=where)
-        methods = {
-            name: self._choice(self.plugins.find("guidance", name), told, f"{where}.options.{name}")
-            for name, told in options.methods().items()
-        }
-        return Choice(entry, options, methods)
+        parts = {}
+        for name, told in options.made_of().items():
+            place = f"{where}.{options.place_of(name)}"
+            if entry.kind == "renderer":
+                parts[name] = self._choose_renderer(
+                    {"name": name or self._default_renderer(), **told}, place
+                )
+            else:
+                parts[name] = self._choice(self.plugins.find(entry.kind, name), told, place)
+        return Choice(entry, options, parts)
 
     def _check_stage(self, stage: StageOptions, before: list[Stage]) -> Stage:
         where = f"stages.{len(before)}"
         table = {"name": DEFAULT_GUIDANCE, **stage.guidance}
         guidance = self.choose("guidance", table, f"{where}.guidance")
-        told = stage.renderer or {}
-        named = told if "name" in told else {**self._usual_renderer(before), **told}
-        if stage.renderer is None and before and stage.start_from == "previous":
-            renderer, cameras = None, before[-1].cameras.model_dump()
+        last = next((stage.renderer for stage in reversed(before) if stage.renderer), None)
+        if stage.renderer is None and last and stage.start_from == "previous":
+            renderer, scene, cameras = None, last.innermost(), before[-1].cameras.model_dump()
         else:
-            renderer = self._choose_renderer(named, f"{where}.renderer")
-            own = getattr(renderer.entry.load_build(), "default_cameras", CameraOptions())
-            cameras = over(self._defaults.of(renderer.entry.name).cameras, own.model_dump())
+            table = self._renderer_table(stage.renderer or {}, last)
+            renderer = self._choose_renderer(table, f"{where}.renderer")
+            # Of the scene that is drawn, whatever is around it.
+            scene = renderer.innermost()
+            own = getattr(scene.entry.load_build(), "default_cameras", CameraOptions())
+            cameras = over(self._defaults.of(scene.entry.name).cameras, own.model_dump())
         return Stage(
-            options=self._completed(stage, named["name"], where),
+            options=self._completed(stage, scene.entry.name, where),
             guidance=guidance,
             renderer=renderer,
             cameras=parse_options(
@@ -159,10 +173,11 @@ class Experiment:
         optimiser = parse_options(OptimiserOptions, told, where=f"{where}.optimiser")
         return stage.model_copy(update={"steps": steps, "optimiser": optimiser})
 
-    def _usual_renderer(self, before: list[Stage]) -> Table:
-        """The last scene of the stages before: beginning from scratch does not change its kind."""
-        last = next((stage.renderer for stage in reversed(before) if stage.renderer), None)
-        return last.table() if last else {"name": self._default_renderer()}
+    def _renderer_table(self, told: Table, last: Choice | None) -> Table:
+        """Without a name: the scene before, as beginning from scratch does not change its kind."""
+        if "name" in told:
+            return told
+        return {**(last.table() if last else {"name": self._default_renderer()}), **told}
 
     def _default_renderer(self) -> str:
         scenes = tuple(self._defaults.scenes)

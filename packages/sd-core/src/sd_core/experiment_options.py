@@ -23,7 +23,13 @@ Table = dict[str, Any]
 STAGE_KEYS = ("guidance", "renderer", "optimiser", "cameras", "steps")
 
 # What a bare text means where one of these tables stands.
-_BARE_TEXT_IS = {"prompt": "text", "prior": "name", "guidance": "name", "renderer": "name"}
+_BARE_TEXT_IS = {
+    "prompt": "text",
+    "prior": "name",
+    "guidance": "name",
+    "renderer": "name",
+    "scene": "name",
+}
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 

@@ -40,7 +40,7 @@ class GuidanceContext:
     """What a method's `build(config, context)` is given.
 
     `find(name, options)` builds another installed method, for methods made of others: one that
-    the options' own `methods()` declares.
+    the options' own `made_of()` declares.
     """
 
     prior: AbstractPrior

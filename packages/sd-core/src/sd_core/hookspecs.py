@@ -68,7 +68,8 @@ def sd_renderers() -> Iterable[RendererEntry]:  # type: ignore[empty-body]
     `config`, a subclass of `sd_core.config.Options`, and calls `build(options, context)` with a
     `sd_core.renderer.RendererContext`; it gives an `AbstractRenderer`. Here `build` must be the
     class itself, no function: the cameras of a stage are read from its `default_cameras` before
-    anything is built.
+    anything is built. Where a renderer is made of one other alone (`Options.made_of`), cameras,
+    what suits the prior, and kinds of export are that other's.
     """
 
 

@@ -46,6 +46,12 @@ def _as_they_are(images: Images) -> Latents:
     return images
 
 
+def _find_nothing(
+    name: str, options: Mapping[str, Any], previous: "AbstractRenderer | None"
+) -> "AbstractRenderer":
+    raise LookupError(f"this context finds no other renderers, not even '{name}'")
+
+
 @dataclass(frozen=True)
 class RendererContext:
     """What a renderer's `build(config, context)` is given.
@@ -53,6 +59,8 @@ class RendererContext:
     `previous` is the scene of the stage before, where a stage starts from one. `encode` is the
     prior's, for a scene that begins as the latents of a picture; a saved scene that is only looked
     at is built without a prior, and gets zeros from it before its state is loaded.
+    `find(name, options, previous)` builds another installed renderer, for scenes made of others:
+    one that the options' own `made_of()` declares.
     """
 
     latent_shape: tuple[int, int, int]
@@ -60,6 +68,9 @@ class RendererContext:
     device: torch.device
     previous: "AbstractRenderer | None" = None
     encode: Callable[[Images], Latents] = _as_they_are
+    find: "Callable[[str, Mapping[str, Any], AbstractRenderer | None], AbstractRenderer]" = (
+        _find_nothing
+    )
 
 
 class AbstractRenderer(nn.Module, ABC):
@@ -70,6 +81,14 @@ class AbstractRenderer(nn.Module, ABC):
     # The kinds of file that `export` writes, such as "glb", and the options it takes.
     export_kinds: ClassVar[tuple[str, ...]] = ()
     export_options: ClassVar[type[Options]] = Options
+
+    @property
+    def single_scenes(self) -> "list[AbstractRenderer]":
+        """What is looked at and judged one by one: this scene, or the several that it holds.
+
+        Where there are several, `preview` shows one after the other, each in as many pictures.
+        """
+        return [self]
 
     @abstractmethod
     def forward(self, cameras: CameraBatch) -> Rendering:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sd_core.camera_sampling import CameraOptions
@@ -39,29 +40,54 @@ class Studio:
     decode: Callable[[Latents], Images]
 
     def preview(self, path: Path) -> None:
-        """Four views around the scene."""
+        """Four views around the scene; of several, a row for each."""
         views = self._look(self._turntable(SHEET_COLUMNS)).images
-        sheet = contact_sheet(views, min(SHEET_COLUMNS, len(views)))
+        sheet = contact_sheet(views, self._columns(len(views)))
         save_png(path, enlarge(sheet, LEAST_PIXELS))
 
     def contact_sheet(self, path: Path) -> None:
-        """Front, sides and back at three elevations."""
+        """Front, sides and back at three elevations; of several scenes one, a row for each scene.
+
+        Scenes of one picture each stand side by side.
+        """
         distance, vertical_fov_deg = self.cameras.distance[1], self.cameras.vertical_fov_deg[1]
-        cameras = sheet_cameras(distance=distance, vertical_fov_deg=vertical_fov_deg)
+        cameras = self._turntable(SHEET_COLUMNS)
+        if self._scenes == 1:
+            cameras = sheet_cameras(distance=distance, vertical_fov_deg=vertical_fov_deg)
         views = self._look(cameras).images
-        columns = min(SHEET_COLUMNS, len(views))
-        save_png(path, contact_sheet(enlarge(views, LEAST_PIXELS), columns))
+        save_png(path, contact_sheet(enlarge(views, LEAST_PIXELS), self._columns(len(views))))
 
     def videos(self, folder: Path, frames: int) -> None:
-        """Once around: turntable.mp4 and, where the scene has them, depth.mp4 and normals.mp4."""
+        """Once around: turntable.mp4 and, where the scene has them, depth.mp4 and normals.mp4.
+
+        Several scenes turn side by side.
+        """
         views = self._look(self._turntable(frames))
-        if len(views.images) != frames:  # a scene may have other pictures than views to show
+        # A scene may have other pictures than views to show.
+        if len(views.images) != frames * self._scenes:
             return
-        save_video(folder / "turntable.mp4", views.images)
+        save_video(folder / "turntable.mp4", self._side_by_side(views.images))
         if views.opacity is not None and views.depth is not None:
-            save_video(folder / "depth.mp4", depth_pictures(views.depth, views.opacity))
+            pictures = depth_pictures(views.depth, views.opacity)
+            save_video(folder / "depth.mp4", self._side_by_side(pictures))
         if views.opacity is not None and views.normals is not None:
-            save_video(folder / "normals.mp4", normal_pictures(views.normals, views.opacity))
+            pictures = normal_pictures(views.normals, views.opacity)
+            save_video(folder / "normals.mp4", self._side_by_side(pictures))
+
+    @property
+    def _scenes(self) -> int:
+        return len(self.renderer.single_scenes)
+
+    def _columns(self, pictures: int) -> int:
+        """Of a sheet: as many as one of several scenes has pictures, so that each has a row."""
+        each = pictures // self._scenes
+        return each if self._scenes > 1 and each > 1 else min(SHEET_COLUMNS, pictures)
+
+    def _side_by_side(self, pictures: Images) -> Float[Tensor, "frames channels rows columns"]:
+        """Scene after scene, frame after frame → frames that show all scenes."""
+        of_frames = pictures.reshape(self._scenes, -1, *pictures.shape[1:]).transpose(0, 1)
+        columns = min(SHEET_COLUMNS, self._scenes)
+        return torch.cat([contact_sheet(frame, columns) for frame in of_frames])
 
     def _turntable(self, count: int) -> CameraBatch:
         distance, vertical_fov_deg = self.cameras.distance[1], self.cameras.vertical_fov_deg[1]

@@ -32,7 +32,7 @@ class MixOptions(Options):
     @model_validator(mode="after")
     def _all_options_count(self) -> "MixOptions":
         for name, told in self.options.items():
-            if name not in self.methods():
+            if name not in self.made_of():
                 raise ValueError(
                     f"there are options for '{name}', but no part comes from it. "
                     f"Name it as noising, target or source, or remove options.{name}."
@@ -46,19 +46,19 @@ class MixOptions(Options):
                 raise ValueError(f"options.{name}.{key} is {shown(told[key])}, but {instead}.")
         return self
 
-    def methods(self) -> dict[str, dict[str, Any]]:
+    def made_of(self) -> dict[str, dict[str, Any]]:
         names = (self.noising, self.target, self.source)
         return {name: self.options.get(name, {}) for name in names}
 
-    def resolved(self, methods: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    def resolved(self, parts: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         """Without what would be refused, so that the recorded experiment can be run again."""
         options = {
             name: {
                 key: value for key, value in own.items() if key not in self._without_effect(name)
             }
-            for name, own in methods.items()
+            for name, own in parts.items()
         }
-        return {**super().resolved(methods), "options": options}
+        return {**super().resolved(parts), "options": options}
 
     def _without_effect(self, name: str) -> set[str]:
         """The options of a method that a mix takes no notice of."""
@@ -76,7 +76,7 @@ class Mix(AbstractResidual):
         self.config = config
         names = {"noising": config.noising, "target": config.target, "source": config.source}
         self.methods = nn.ModuleDict()
-        for name, options in config.methods().items():
+        for name, options in config.made_of().items():
             self.methods[name] = context.find(name, options)
         for part, name in names.items():
             _check_part(part, name, self.methods[name], config.noising)

@@ -148,4 +148,4 @@ def _memory(path: Path, plugins: Plugins) -> Iterator[str]:
 
 def _learns(method: Choice) -> bool:
     """Whether the method, or one that it is made of, trains an estimator."""
-    return any("estimator" in type(each.options).model_fields for each in method.with_methods())
+    return any("estimator" in type(each.options).model_fields for each in method.with_parts())

@@ -58,7 +58,7 @@ class Evaluated:
     def renderer_options(self, stage: int) -> Options:
         """Of the scene at this stage, which may have gone on with that of the one before."""
         upto = reversed(self.experiment.stages[: stage + 1])
-        return next(each.renderer.options for each in upto if each.renderer)
+        return next(each.renderer.innermost().options for each in upto if each.renderer)
 
     def is_finished(self, scene: SavedScene) -> bool:
         last = len(self.experiment.stages) - 1
@@ -125,8 +125,7 @@ def _evaluate(
     entries = {}
     for judge in judges:
         try:
-            values = judge.measure(views, run.experiment.options.prompt.text)
-            entries[judge.name] = judge.entry(values, run.device)
+            entries[judge.name] = judge.entry(views, run.experiment.options.prompt.text, run.device)
         except ScoreDistillationError as error:
             _tell(f"score-distill: {run.name}, {judge.name}: {error}")
     if entries:
@@ -135,8 +134,8 @@ def _evaluate(
     return Row(run.name, run.experiment.method_names(), told)
 
 
-def _views(run: Evaluated, scene: SavedScene, options: ViewOptions) -> Views:
-    """The prior, which may be large, is built only for a scene of latents."""
+def _views(run: Evaluated, scene: SavedScene, options: ViewOptions) -> list[Views]:
+    """Of each single scene. The prior, which may be large, is built only for latents."""
     prior = None
 
     def decode(latents: Latents) -> Images:
@@ -145,14 +144,14 @@ def _views(run: Evaluated, scene: SavedScene, options: ViewOptions) -> Views:
         return prior.decode(latents)
 
     rings = Rings.seen_by(run.experiment.stages[scene.stage].cameras, options)
-    return take_views(scene.renderer, rings, decode)
+    return [take_views(each, rings, decode) for each in scene.renderer.single_scenes]
 
 
-def _write(run: Evaluated, scene: SavedScene, views: Views, entries: Table) -> None:
+def _write(run: Evaluated, scene: SavedScene, views: Sequence[Views], entries: Table) -> None:
     path = run.folder.metrics
     record = {
         "schema": SCHEMA,
-        "views": views.recipe(run.renderer_options(scene.stage)),
+        "views": views[0].recipe(run.renderer_options(scene.stage)),
         "scene": {"stage": scene.stage, "steps_done": scene.steps_done},
         "metrics": entries,
     }

@@ -7,7 +7,7 @@ from sd_core.atomic import write_bytes
 from sd_core.building import choose_device
 from sd_core.config import parse_options
 from sd_core.errors import ConfigError, RunFolderError
-from sd_core.experiment import Experiment
+from sd_core.experiment import Choice, Experiment
 from sd_core.experiment_options import options_table
 from sd_core.plugins import Plugins
 from sd_core.renderer import Exported
@@ -21,12 +21,13 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
     experiment = Experiment(table, plugins)
     path = _path(parsed, folder)
     # The options are checked before the scene is loaded, which may take a while.
-    name = _renderer_name(experiment, parsed.stage)
-    builder = plugins.find("renderer", name).load_build()
+    entry = _renderer(experiment, parsed.stage).innermost().entry
+    builder = entry.load_build()
     if parsed.to not in builder.export_kinds:
         kinds = ", ".join(builder.export_kinds) or "none"
         raise ConfigError(
-            f"a scene of renderer '{name}' cannot be written as '{parsed.to}'. It can be: {kinds}."
+            f"a scene of renderer '{entry.name}' cannot be written as '{parsed.to}'. It can be: "
+            f"{kinds}."
         )
     options = parse_options(builder.export_options, options_table(parsed.set), where=parsed.to)
     device = choose_device(parsed.device, told_by="--device")
@@ -53,10 +54,10 @@ def _path(parsed: argparse.Namespace, folder: RunFolder) -> Path:
     return path
 
 
-def _renderer_name(experiment: Experiment, stage: int | None) -> str:
+def _renderer(experiment: Experiment, stage: int | None) -> Choice:
     """Of the scene at the end of a stage, which may have gone on with that of the one before."""
     upto = experiment.stages if stage is None else experiment.stages[: max(stage, 0) + 1]
-    return next(each.renderer.entry.name for each in reversed(upto) if each.renderer)
+    return next(each.renderer for each in reversed(upto) if each.renderer)
 
 
 def _write(exported: Exported, path: Path, *, overwrite: bool) -> None:

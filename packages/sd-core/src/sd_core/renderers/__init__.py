@@ -1,4 +1,4 @@
-"""The built-in scene: the smallest one that has a distribution of views."""
+"""The built-in scenes: the smallest with a distribution of views, and several of any other."""
 
 from sd_core.entries import RendererEntry
 from sd_core.hookspecs import hookimpl
@@ -13,5 +13,12 @@ def sd_renderers() -> list[RendererEntry]:
             reference="Wang et al. 2024, ESD, App. B, arXiv:2401.00909",
             config="sd_core.renderers.affine:AffineOptions",
             build="sd_core.renderers.affine:Affine",
+        ),
+        RendererEntry(
+            name="particles",
+            summary="Several scenes of one kind that share the method's estimator",
+            reference="Wang et al. 2023, ProlificDreamer, arXiv:2305.16213, algorithm 1",
+            config="sd_core.renderers.particles:ParticlesOptions",
+            build="sd_core.renderers.particles:Particles",
         ),
     ]

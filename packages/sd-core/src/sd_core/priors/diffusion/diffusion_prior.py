@@ -22,6 +22,7 @@ from sd_core.priors.diffusion.lora import LoraEstimator, LoraOptions
 from sd_core.priors.diffusion.scheduler_config import PredictionType
 from sd_core.priors.diffusion.text_cache import TextCache
 from sd_core.priors.diffusion.text_windows import aligned
+from sd_core.priors.empirical_estimator import EmpiricalEstimator
 from sd_core.shapes import Images, Latents, Timesteps
 
 
@@ -121,9 +122,17 @@ class StableDiffusionPrior(AbstractPrior):
     def new_estimator(
         self, *, view_conditioned: bool, options: EstimatorOptions
     ) -> AbstractNoiseEstimator:
-        learner = LoraEstimator(
-            self, self._parts.estimator, options, view_conditioned=view_conditioned
-        )
+        told = self._parts.estimator
+        learner: AbstractNoiseEstimator
+        if told.kind == "renders":
+            learner = EmpiricalEstimator(
+                schedule=self.schedule,
+                latent_shape=self.latent_shape,
+                memory=told.memory,
+                view_conditioned=view_conditioned,
+            )
+        else:
+            learner = LoraEstimator(self, told, options, view_conditioned=view_conditioned)
         return learner.to(self.device)
 
     def other_model(self, model: str) -> "StableDiffusionPrior":

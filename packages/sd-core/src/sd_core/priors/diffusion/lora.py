@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool
@@ -29,8 +29,14 @@ _SMALLEST_ALPHA = 1e-3
 
 
 class LoraOptions(Options):
-    """The adapter. How it learns is the method's `estimator` table."""
+    """Who estimates the score of the renders. How it learns is the method's `estimator` table."""
 
+    kind: Literal["lora", "renders"] = option(
+        "lora",
+        "lora: an adapter on the network. renders: the renders of the last steps themselves, whose "
+        "score is exact where a scene draws nothing at random; no network, nothing to learn.",
+    )
+    memory: int = option(48, "renders: so many are kept besides those of the step.", ge=0)
     rank: int = option(4, "Rank of each update W + (alpha/rank)·B·A.", symbol="r", ge=1)
     alpha: float | None = option(None, "Scale of the updates, by default the rank: scale 1.", gt=0)
     targets: tuple[str, ...] = option(

@@ -71,7 +71,7 @@ def plan_memory(
         f"network, {2 * batch} at once": peak_bytes(_without_graph(lambda: predict(2 * batch))),
         f"VAE, {batch} forward and backward": peak_bytes(encode),
     }
-    if has_estimator:
+    if has_estimator and config.estimator.kind == "lora":
         learn = f"estimator, {batch} forward and backward"
         passing[learn] = peak_bytes(lambda: _backward(predict(batch)))
     return MemoryPlan(held, passing)
