@@ -30,6 +30,8 @@ class AbstractPrior(ABC):
       schedule      x_t = α_t·x0 + σ_t·ε for t in 0 .. len(schedule) - 1
       latent_shape  (channels, height, width) of what is diffused
       device        where its tensors live
+      image_encoder optional: a folder with a vision model that knows this prior's pictures better
+                    than those trained on photographs do; for methods that look at pictures
 
     `encode`, `decode` and `predict_noise` are differentiable in their first argument and never
     switch gradients off by themselves; their parameters never require gradients.
@@ -38,6 +40,7 @@ class AbstractPrior(ABC):
     schedule: NoiseSchedule
     latent_shape: tuple[int, int, int]
     device: torch.device
+    image_encoder: str | None = None
 
     @abstractmethod
     def encode_text(self, prompts: Sequence[str], cameras: CameraBatch | None = None) -> Condition:

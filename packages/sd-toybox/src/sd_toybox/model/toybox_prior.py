@@ -16,7 +16,7 @@ from sd_core.priors.diffusion.lora import LoraOptions
 from sd_core.priors.diffusion.stable_diffusion import Precision, StableDiffusionOptions
 from sd_core.priors.diffusion.stable_diffusion import build as build_stable_diffusion
 from sd_core.shapes import Images, Latents, Timesteps
-from sd_toybox.model.folders import find_folder
+from sd_toybox.model.folders import CLIP, find_folder
 from sd_toybox.world.captions import parse_caption
 
 
@@ -44,11 +44,12 @@ class ToyboxPrior(AbstractPrior):
     what it makes of another would look like a fault of the method under study.
     """
 
-    def __init__(self, inner: AbstractPrior, *, weights: str) -> None:
+    def __init__(self, inner: AbstractPrior, *, weights: str, image_encoder: str) -> None:
         self.schedule = inner.schedule
         self.latent_shape = inner.latent_shape
         self.device = inner.device
         self.inner = inner
+        self.image_encoder = image_encoder
         self._weights = weights
 
     def encode_text(self, prompts: Sequence[str], cameras: CameraBatch | None = None) -> Condition:
@@ -97,7 +98,11 @@ def build(config: ToyboxOptions, context: PriorContext) -> ToyboxPrior:
         compile=config.compile,
         estimator=config.estimator,
     )
-    return ToyboxPrior(build_stable_diffusion(options, context), weights=fingerprint(folder))
+    return ToyboxPrior(
+        build_stable_diffusion(options, context),
+        weights=fingerprint(folder),
+        image_encoder=str(folder / CLIP),
+    )
 
 
 def fingerprint(folder: Path) -> str:

@@ -1,0 +1,23 @@
+"""Uniform Score Distillation (Zheng et al. 2025, RecDreamer: "consistent text-to-3D generation via
+uniform score distillation").
+
+A model that was trained on the web's pictures knows fronts best, so that score distillation makes
+fronts on every side. USD asks a classifier which pose a view shows, and moves the scene away from
+the poses that are seen too often, towards those that are seen too rarely.
+"""
+
+from sd_core import hookimpl
+from sd_core.entries import GuidanceEntry
+
+
+@hookimpl
+def sd_guidance_methods() -> list[GuidanceEntry]:
+    return [
+        GuidanceEntry(
+            name="usd",
+            summary="Uniform Score Distillation: VSD that sees every pose as often as wanted",
+            reference="Zheng et al. 2025, RecDreamer, arXiv:2502.12640",
+            config="sd_guidance_usd.options:USDOptions",
+            build="sd_guidance_usd.usd:USD",
+        )
+    ]

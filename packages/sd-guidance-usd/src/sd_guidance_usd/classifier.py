@@ -1,0 +1,29 @@
+"""Which class a picture shows: what USD asks, and who may answer."""
+
+from typing import Protocol, runtime_checkable
+
+from sd_core.condition import Condition
+from sd_core.shapes import Images, Latents, Timesteps
+from sd_guidance_usd.rectifier import Probabilities, Shares
+
+
+@runtime_checkable
+class PictureClassifier(Protocol):
+    """p(c|x0) of pictures in about [0, 1], differentiable in them. Any callable will do."""
+
+    classes: tuple[str, ...]
+
+    def __call__(self, images: Images) -> Probabilities: ...
+
+
+@runtime_checkable
+class NoisyClassifier(Protocol):
+    """p(c|x_t) itself, where it is known without a look at x̂0."""
+
+    classes: tuple[str, ...]
+
+    def of_noisy(self, noisy: Latents, t: Timesteps, condition: Condition) -> Probabilities: ...
+
+    def shares(self, condition: Condition) -> Shares:
+        """p(c|y), which is the same at every t."""
+        ...

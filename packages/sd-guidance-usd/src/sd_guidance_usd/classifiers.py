@@ -1,0 +1,72 @@
+"""The classifier that the options name."""
+
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import Generator
+
+from sd_core.errors import ConfigError
+from sd_core.guidance import GuidanceContext
+from sd_core.priors.exact import ExactPrior
+from sd_guidance_usd.classifier import PictureClassifier
+from sd_guidance_usd.exact_classifier import ExactClassifier
+from sd_guidance_usd.features import FeatureExtractor
+from sd_guidance_usd.matching import MatchingClassifier
+from sd_guidance_usd.options import ClassifierOptions, USDOptions
+from sd_guidance_usd.pose_judge import AbstractPoseJudge, NoisyJudge, PictureJudge
+from sd_guidance_usd.templates import choose_templates, load_templates, with_mirrored
+
+# Where neither the options nor the prior name an encoder: the paper's.
+USUAL_ENCODER = "facebook/dinov2-small"
+
+
+def build_judge(
+    config: USDOptions, context: GuidanceContext
+) -> tuple[tuple[str, ...], AbstractPoseJudge]:
+    """The names of the classes, and who tells them apart."""
+    options, prior, text = config.classifier, context.prior, context.prompt.text
+    kind = options.kind or ("exact" if isinstance(prior, ExactPrior) else "matching")
+    if kind == "exact":
+        exact = ExactClassifier(prior, text, options.phrases)
+        return exact.classes, NoisyJudge(exact, prior, text)
+    classifier = build_matching(options, context) if kind == "matching" else load_own(kind)
+    return tuple(classifier.classes), PictureJudge(classifier, prior, config.jacobian)
+
+
+def build_matching(options: ClassifierOptions, context: GuidanceContext) -> MatchingClassifier:
+    """Its templates from the folder, or from the prior; the same for the same seed of the run."""
+    prior = context.prior
+    model = options.model or prior.image_encoder or USUAL_ENCODER
+    extractor = FeatureExtractor(model, device=prior.device, size=options.size)
+    seed = int(torch.randint(2**62, ()))  # of the state that the experiment has seeded
+    generator = Generator(prior.device).manual_seed(seed)
+    if options.templates is not None:
+        templates = load_templates(Path(options.templates), options.mirrored)
+    else:
+        texts = {
+            name: f"{context.prompt.text}, {phrase}" for name, phrase in options.phrases.items()
+        }
+        chosen = choose_templates(
+            prior, texts, extractor, candidates=options.candidates, generator=generator
+        )
+        templates = with_mirrored(chosen, options.mirrored)
+    return MatchingClassifier(templates, extractor=extractor, options=options, generator=generator)
+
+
+def load_own(name: str) -> PictureClassifier:
+    """A callable of the user's own, as package.module:name."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"guidance.classifier.kind is '{name}', but it cannot be loaded ({error}). Use "
+            "matching, exact, or package.module:name of something that is installed."
+        ) from None
+    if not callable(found) or not getattr(found, "classes", ()):
+        raise ConfigError(
+            f"guidance.classifier.kind is '{name}', which is not a callable from pictures to "
+            "probabilities with the names of its classes in `classes`."
+        )
+    return found  # type: ignore[no-any-return]

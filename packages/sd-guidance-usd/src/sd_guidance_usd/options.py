@@ -1,0 +1,103 @@
+"""USD's options, with the paper's values; what the released code does instead is a preset."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import field_validator
+
+from sd_core.baselines.vsd import VSDOptions
+from sd_core.config import option
+from sd_core.correction import Limit
+from sd_core.presets import PresetOptions
+from sd_core.timesteps import TimestepOptions
+from sd_guidance_usd.matching import MatchingOptions
+from sd_guidance_usd.pose_judge import Jacobian
+
+
+class ClassifierOptions(MatchingOptions):
+    """Who says from where a picture is seen; the options of matching are RecDreamer's."""
+
+    kind: str | None = option(
+        None,
+        "matching: by likeness to templates, of which nothing is trained. exact: for priors that "
+        "are known exactly. Or package.module:name, a callable of yours from pictures [b 3 h w] to "
+        "probabilities, with its names in `classes`. By default exact where it can be.",
+        min_length=1,
+    )
+    phrases: dict[str, str] = option(
+        {"front": "front view", "side": "side view", "back": "back view"},
+        "Each class, and what is added to the prompt for it after a comma: for exact, and for "
+        "matching without `templates`.",
+    )
+    templates: str | None = option(
+        None,
+        "matching: a folder with a picture of each class, front.png and so on. Without it the "
+        "most typical of some pictures that the prior makes of each phrase.",
+        min_length=1,
+    )
+    candidates: int = option(16, "matching: so many pictures of each phrase.", ge=1)
+    mirrored: tuple[str, ...] = option(
+        ("side",), "matching: templates that count the other way round, too, as another class."
+    )
+
+    @field_validator("templates")
+    @classmethod
+    def _the_same_from_everywhere(cls, folder: str | None) -> str | None:
+        # A run is resumed from any folder.
+        return None if folder is None else str(Path(folder).expanduser().absolute())
+
+
+class USDOptions(PresetOptions, VSDOptions):
+    """The paper's values. `released`: what its code computes."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "released": {
+            "second_noise": True,
+            "classifier": {"normalise": "released", "pose_temperature": 0.01},
+            "limit": "equal",
+            "timesteps": {"schedule": "hard-switch", "switch_at": 1 / 3},
+        }
+    }
+
+    preset: Literal["paper", "released"] = option("paper", "Whose values to begin with.")
+    classifier: ClassifierOptions = option(ClassifierOptions(), "Which pose a picture shows.")
+    wanted: dict[str, float] = option(
+        {}, "How often each class is wanted; those not named never. Empty: all alike.", symbol="f"
+    )
+    only: tuple[str, ...] = option(
+        (), "Pose control: these classes alone, r = Σ p(c|x_t), whatever is seen how often."
+    )
+    marginal: Literal["running", "prior"] = option(
+        "running",
+        "running: how often a class is seen in what the scene shows. prior: in the prior's own "
+        "pictures, found once by sampling; the right one beside ESD's source.",
+        symbol="p̄_t",
+    )
+    bins: int = option(10, "Intervals of t, each with a p̄ of its own.", symbol="n_t", ge=1)
+    memory: int = option(100, "So many samples have 90 % of the weight in p̄.", symbol="n_ema", ge=1)
+    prior_samples: int = option(64, "marginal = prior: so many pictures are sampled.", ge=1)
+    prior_steps: int = option(25, "marginal = prior: steps of DDIM for each.", ge=1)
+    jacobian: Jacobian = option(
+        "full",
+        "How far log r is differentiated. full: through the network. vae: through the decoder. "
+        "none: through the classifier alone.",
+    )
+    limit: Limit = option(
+        "at-most",
+        "How long the rectifier's part may be, against the rest: none (any), at-most, equal.",
+    )
+    second_noise: bool = option(
+        False, "Judge the pose at a noise of its own, for one more pass of the network."
+    )
+    starts_at: float = option(
+        0.0, "Fraction of the steps before which the pose is only watched.", ge=0, le=1
+    )
+    auxiliary: str | None = option(
+        None,
+        "Added to the prompt instead of view words, so that no pose is impossible. By default the "
+        "paper's 'from side view, from back view.' where the prior reads it; empty: nothing.",
+    )
+    timesteps: TimestepOptions = option(
+        TimestepOptions(schedule="back-and-forth"), "Which t at which step.", symbol="t"
+    )

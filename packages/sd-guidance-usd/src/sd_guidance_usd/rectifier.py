@@ -1,0 +1,51 @@
+"""The rectifier r(x_t): how much rarer what x_t shows is than it is wanted."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sd_core.errors import ConfigError
+from sd_core.shapes import PerSample
+
+# For each sample, the probability of each class; rows sum to one.
+Probabilities = Float[Tensor, "batch classes"]
+Shares = Float[Tensor, " classes"]
+
+# A class that has not been seen for long must not count for infinitely much.
+LEAST_SHARE = 1e-6
+
+
+def log_rectifier(
+    probabilities: Probabilities, marginal: Probabilities, wanted: Shares
+) -> PerSample:
+    """log r = log Σ_c f(c)/p̄_t(c)·p(c|x_t). f is `wanted`, p̄ `marginal` at each sample's t.
+
+    With the exact p_t(c) and p(c|x_t), p_t·r is the density Σ_c f(c)·p_t(x_t|c): the same views,
+    each class as often as wanted.
+    """
+    return (probabilities * wanted / marginal.clamp(min=LEAST_SHARE)).sum(dim=1).log()
+
+
+def log_control(probabilities: Probabilities, only: Shares) -> PerSample:
+    """log r = log Σ_c p(c|x_t) over the classes where `only` is not 0 (App. C.5)."""
+    least = torch.finfo(probabilities.dtype).tiny
+    return (probabilities * (only > 0)).sum(dim=1).clamp(min=least).log()
+
+
+def wanted_shares(
+    classes: Sequence[str], wanted: Mapping[str, float], only: Iterable[str]
+) -> Shares:
+    """f, which sums to one: as told, or all alike; with `only`, those alike and no others."""
+    told = {name: 1.0 for name in only} or dict(wanted) or {name: 1.0 for name in classes}
+    for name, share in told.items():
+        if name not in classes or share < 0:
+            raise ConfigError(
+                f"guidance.{'only' if only else 'wanted'} has '{name}' with {share:g}, but the "
+                f"classifier's classes are {', '.join(classes)}. Give those shares of at least 0."
+            )
+    shares = torch.tensor([told.get(name, 0.0) for name in classes])
+    if not shares.any():
+        raise ConfigError("guidance.wanted is 0 for every class. Want at least one of them.")
+    return shares / shares.sum()

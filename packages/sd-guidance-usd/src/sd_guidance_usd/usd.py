@@ -1,0 +1,132 @@
+"""Uniform Score Distillation: VSD towards a target in which every pose is as likely as wanted."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Generator, Tensor
+
+from sd_core.baselines.vsd import VSD
+from sd_core.cameras import CameraBatch
+from sd_core.correction import Correction
+from sd_core.errors import ConfigError
+from sd_core.guidance import GuidanceContext
+from sd_core.noising import Noised, draw
+from sd_core.prompts import PromptOptions
+from sd_core.residual import ObservedResidual, Prediction
+from sd_core.shapes import Latents, PerSample, Timesteps
+from sd_core.step import Step
+from sd_guidance_usd.classifiers import build_judge
+from sd_guidance_usd.marginal import Marginal, memory_rate
+from sd_guidance_usd.options import USDOptions
+from sd_guidance_usd.prior_marginal import PriorPictures, measure_marginal
+from sd_guidance_usd.rectifier import Probabilities, log_control, log_rectifier, wanted_shares
+
+PAPERS_WORDS = "from side view, from back view."
+
+
+class USD(VSD):
+    """g = w(t)·(ε_p - σ·∇_{x_t} log r - ε_φ), r = Σ_c f(c)/p̄_t(c)·p(c|x_t); eq. 13.
+
+    p_t·r is the density of pictures whose poses are distributed as f. p(c|x_t) is read off x̂0, the
+    prior's own guess of the picture without noise.
+    """
+
+    config: USDOptions
+    wanted: Tensor
+
+    def __init__(self, config: USDOptions, context: GuidanceContext) -> None:
+        super().__init__(config, context)
+        self.classes, self.judge = build_judge(config, context)
+        words = auxiliary_words(config.auxiliary, context)
+        self.prompt = with_auxiliary(context.prompt, words)
+        self.marginal = Marginal(
+            bins=config.bins,
+            classes=len(self.classes),
+            times=len(self.prior.schedule),
+            rate=memory_rate(config.memory),
+        )
+        wanted = wanted_shares(self.classes, config.wanted, config.only)
+        self.register_buffer("wanted", wanted, persistent=False)  # told, not learned
+
+    def target(
+        self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> Prediction:
+        judged = noised
+        if self.config.second_noise:
+            judged = draw(self.prior.schedule, noised.clean, noised.t, generator)
+        rectified = step.fraction >= self.config.starts_at
+        with_graph = rectified and self.judge.needs_graph
+        with torch.set_grad_enabled(with_graph):  # one pass for the target and for the slope
+            judged = replace(judged, noisy=judged.noisy.detach().requires_grad_(with_graph))
+            noise = super().target(judged, cameras, step=step, generator=generator).noise
+        probabilities, correction = self._judge(judged, noise, rectified=rectified)
+        if self.config.second_noise:
+            noise = super().target(noised, cameras, step=step, generator=generator).noise
+        seen = zip(self.classes, probabilities.mean(dim=0).tolist(), strict=True)
+        return Prediction(
+            noise.detach(),
+            observed={"probabilities": probabilities},
+            logs={f"seen_{name}": share for name, share in seen},
+            correction=correction,
+        )
+
+    def learn_target(
+        self, seen: ObservedResidual, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> Mapping[str, float]:
+        if self.config.marginal == "running":
+            self.marginal.learn(seen.noised.t, seen.target["probabilities"])
+        elif not self.marginal.measured:
+            self._measure_prior(generator)
+        return {}
+
+    def _judge(
+        self, noised: Noised, noise: Latents, *, rectified: bool
+    ) -> tuple[Probabilities, Correction | None]:
+        if not rectified:
+            return self.judge.probabilities(noised, noise), None
+        probabilities, slope = self.judge.slope(
+            noised, noise, lambda seen: self._log_rectifier(seen, noised.t)
+        )
+        sigma = self.prior.schedule.sigma(noised.t, slope)
+        return probabilities, Correction(-sigma * slope, self.config.limit)
+
+    def _log_rectifier(self, probabilities: Probabilities, t: Timesteps) -> PerSample:
+        wanted = self.wanted.to(probabilities)
+        if self.config.only:
+            return log_control(probabilities, wanted)
+        return log_rectifier(probabilities, self.marginal.at(t).to(wanted), wanted)
+
+    def _measure_prior(self, generator: Generator) -> None:
+        shares = self.judge.known_shares()
+        if shares is not None:
+            self.marginal.shares.copy_(shares)
+        else:
+            pictures = PriorPictures(
+                self.prior,
+                self.prompt.text,
+                self.prompt.negative,
+                scale=self.config.scale,
+                count=self.config.prior_samples,
+                steps=self.config.prior_steps,
+            )
+            measure_marginal(self.marginal, pictures, judge=self.judge, generator=generator)
+        self.marginal.measured.fill_(True)
+
+
+def auxiliary_words(told: str | None, context: GuidanceContext) -> str:
+    """What was told, or else the paper's words, unless the prior refuses to read them."""
+    if told is not None:
+        return told
+    try:
+        context.prior.encode_text([with_auxiliary(context.prompt, PAPERS_WORDS).text])
+    except ConfigError:
+        return ""
+    return PAPERS_WORDS
+
+
+def with_auxiliary(prompt: PromptOptions, auxiliary: str) -> PromptOptions:
+    """The prompt with words of several views at once, instead of those of each camera's own."""
+    if not auxiliary:
+        return prompt
+    return prompt.model_copy(update={"text": f"{prompt.text}, {auxiliary}", "views": "none"})

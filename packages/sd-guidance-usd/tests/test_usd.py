@@ -1,0 +1,248 @@
+"""USD against VSD and against the score of the rectified density, on exact priors."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Generator
+
+from sd_core.baselines.vsd import VSD, VSDOptions
+from sd_core.config import parse_options
+from sd_core.errors import ConfigError
+from sd_core.guidance import GuidanceContext
+from sd_core.priors.image_bank import ImageBankPrior
+from sd_core.step import Step
+from sd_core.testing import exact
+from sd_core.testing.contracts import GuidanceContract
+from sd_guidance_usd.options import USDOptions
+from sd_guidance_usd.usd import USD, with_auxiliary
+
+CAMERAS = exact.some_cameras(4)
+STEP = Step(5, 10)
+TEXTS = [["a red bear", f"a red bear, {name} view"] for name in ("front", "front", "side", "back")]
+
+
+class TestContract(GuidanceContract):
+    def make(self, context: GuidanceContext) -> USD:
+        return USD(options(classifier={"kind": "test_usd:brightness"}, auxiliary=""), context)
+
+
+class Brightness:
+    """How bright, how dark: a classifier of one's own."""
+
+    classes = ("bright", "dark")
+
+    def __call__(self, images):
+        bright = (3 * images.flatten(1).mean(dim=1)).sigmoid()
+        return torch.stack([bright, 1 - bright], dim=1)
+
+
+brightness = Brightness()
+
+
+def options(**values):
+    return parse_options(USDOptions, values, where="guidance")
+
+
+def bank(weights=(0.4, 0.3, 0.2, 0.1)):
+    pictures = torch.rand(4, 3, 4, 4, generator=Generator().manual_seed(0), dtype=torch.float64)
+    return ImageBankPrior(pictures, TEXTS, weights=torch.tensor(weights, dtype=torch.float64))
+
+
+def usd(prior, **values):
+    values = {"auxiliary": "", "classifier": {"kind": "exact"}, **values}
+    return USD(options(**values), context(prior))
+
+
+def context(prior):
+    """Without view words: this prior would know them."""
+    found = exact.guidance_context(prior)
+    return replace(found, prompt=found.prompt.model_copy(update={"views": "none"}))
+
+
+def answer(method, prior, step=STEP):
+    latents = exact.some_latents(prior, 4).double()
+    generator = Generator().manual_seed(2)
+    return method.gradient(latents, CAMERAS, step=step, generator=generator), generator
+
+
+class Undecided:
+    """r = 1 everywhere, with the graph of a classifier."""
+
+    classes = ("one", "other")
+
+    def __call__(self, images):
+        half = 0.5 + 0 * images.flatten(1).mean(dim=1)
+        return torch.stack([half, half], dim=1)
+
+
+undecided = Undecided()
+
+
+@pytest.mark.parametrize("limit", ["none", "at-most", "equal"])
+@pytest.mark.parametrize("jacobian", ["full", "vae", "none"])
+def test_where_r_is_one_it_is_vsd_to_the_bit(limit, jacobian):
+    prior, classifier = bank(), {"kind": "test_usd:undecided"}
+    one = usd(prior, classifier=classifier, limit=limit, jacobian=jacobian)
+    vsd = VSD(VSDOptions(timesteps=one.config.timesteps), context(prior))
+    assert torch.equal(answer(one, prior)[0].gradient, answer(vsd, prior)[0].gradient)
+
+
+def test_where_every_class_is_wanted_however_often_it_is_seen_it_is_vsd():
+    """r = Σ_c p(c|x_t), which is 1 up to rounding."""
+    prior = bank()
+    one = usd(prior, only=["front", "side", "back"])
+    vsd = VSD(VSDOptions(timesteps=one.config.timesteps), context(prior))
+    rectified, plain = answer(one, prior)[0], answer(vsd, prior)[0]
+    torch.testing.assert_close(rectified.gradient, plain.gradient, rtol=1e-12, atol=1e-12)
+
+
+def test_before_its_start_it_is_vsd_to_the_bit_and_already_watches():
+    prior = bank()
+    late = usd(prior, starts_at=0.8)
+    vsd = VSD(VSDOptions(timesteps=late.config.timesteps), context(prior))
+    guided, generator = answer(late, prior)
+    assert torch.equal(guided.gradient, answer(vsd, prior)[0].gradient)
+    latents = exact.some_latents(prior, 4).double()
+    late.update_estimator(latents, CAMERAS, guided, step=STEP, generator=generator)
+    assert not torch.equal(late.marginal.shares, torch.full((10, 3), 1 / 3))
+    assert not torch.equal(answer(late, prior, Step(8, 10))[0].gradient, guided.gradient)
+
+
+def test_with_the_priors_own_marginal_the_target_is_the_rectified_prior():
+    """The target's ε is that of the bank whose classes have equal shares, by theorem 1."""
+    prior = bank()
+    method = usd(prior, marginal="prior", limit="none", scale=1)
+    guided, generator = answer(method, prior)
+    latents = exact.some_latents(prior, 4).double()
+    method.update_estimator(latents, CAMERAS, guided, step=STEP, generator=generator)
+    guided = answer(method, prior)[0]
+    noised = guided.observed.noised
+    uniform = bank((0.4 / 0.7 / 3, 0.3 / 0.7 / 3, 1 / 3, 1 / 3))
+    text = uniform.encode_text(["a red bear"] * 4)
+    expected = uniform.predict_noise(noised.noisy, noised.t, text)
+    weights = prior.schedule.sigma(noised.t, latents) ** 2
+    wanted = weights * (expected - noised.noise)
+    torch.testing.assert_close(guided.gradient, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_the_running_marginal_follows_what_is_seen():
+    prior = bank()
+    method = usd(prior, memory=2)
+    before = method.marginal.shares.clone()
+    guided, generator = answer(method, prior)
+    latents = exact.some_latents(prior, 4).double()
+    assert torch.equal(method.marginal.shares, before)  # `gradient` has no side effect
+    method.update_estimator(latents, CAMERAS, guided, step=STEP, generator=generator)
+    rate, expected = 1 - 0.1**0.5, before.double()
+    for t, seen in zip(guided.t, guided.observed.target["probabilities"], strict=True):
+        place = int(t) // 100
+        expected[place] = rate * seen + (1 - rate) * expected[place]
+    torch.testing.assert_close(method.marginal.shares.double(), expected, rtol=1e-6, atol=1e-6)
+    shares = [guided.logs[f"seen_{name}"] for name in ("front", "side", "back")]
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_its_marginal_is_in_its_checkpoint():
+    prior = bank()
+    method, again = usd(prior), usd(prior)
+    guided, generator = answer(method, prior)
+    latents = exact.some_latents(prior, 4).double()
+    method.update_estimator(latents, CAMERAS, guided, step=STEP, generator=generator)
+    again.load_state_dict(method.state_dict())
+    assert torch.equal(answer(again, prior)[0].gradient, answer(method, prior)[0].gradient)
+
+
+@pytest.mark.parametrize(("limit", "ratio"), [("at-most", (0, 1)), ("equal", (1, 1))])
+def test_the_rectifiers_part_is_no_longer_than_the_rest(limit, ratio):
+    prior = bank()
+    values = {"wanted": {"back": 1}, "timesteps": {"schedule": "uniform"}}
+    method = usd(prior, limit=limit, **values)
+    free = usd(prior, limit="none", **values)
+    vsd = VSD(VSDOptions(timesteps=method.config.timesteps), context(prior))
+    plain = answer(vsd, prior)[0].gradient
+    own, at_will = (answer(each, prior)[0].gradient - plain for each in (method, free))
+    lengths = own.flatten(1).norm(dim=1) / plain.flatten(1).norm(dim=1)
+    assert bool((lengths >= ratio[0] - 1e-9).all() and (lengths <= ratio[1] + 1e-9).all())
+    cosine = torch.nn.functional.cosine_similarity(own.flatten(1), at_will.flatten(1))
+    torch.testing.assert_close(cosine, torch.ones(4).double())
+    if limit == "at-most":
+        shorter = at_will.flatten(1).norm(dim=1) < plain.flatten(1).norm(dim=1)
+        torch.testing.assert_close(own[shorter], at_will[shorter])
+
+
+def test_pose_control_moves_towards_the_class_asked_for():
+    prior = bank()
+    method = usd(prior, only=["back"], limit="none", timesteps={"schedule": "uniform"})
+    guided = answer(method, prior)[0]
+    vsd = VSD(VSDOptions(timesteps=method.config.timesteps), context(prior))
+    noised, plain = guided.observed.noised, answer(vsd, prior)[0].gradient
+    noisy = noised.noisy.clone().requires_grad_()
+    text = prior.encode_text(["a red bear"] * 4)
+    back = prior.log_joint(noisy, noised.t, text).softmax(dim=1)[:, 3].log()
+    (slope,) = torch.autograd.grad(back.sum(), noisy)
+    sigma = prior.schedule.sigma(noised.t, noisy)
+    torch.testing.assert_close(guided.gradient, plain - sigma**3 * slope)
+
+
+def test_the_auxiliary_words_take_the_place_of_view_words():
+    prompt = exact.guidance_context(bank()).prompt
+    assert with_auxiliary(prompt, "") is prompt
+    changed = with_auxiliary(prompt, "from side view, from back view.")
+    assert changed.text == "a red bear, from side view, from back view."
+    assert changed.views == "none"
+
+
+def test_a_callable_of_ones_own_is_a_classifier():
+    prior = bank()
+    method = usd(prior, classifier={"kind": "test_usd:brightness"}, jacobian="vae", limit="none")
+    guided = answer(method, prior)[0]
+    assert set(guided.logs) == {"seen_bright", "seen_dark"}
+    assert torch.isfinite(guided.gradient).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("nobody", "guidance.classifier.kind is 'nobody', but it cannot be loaded"),
+        ("torch:nobody", "guidance.classifier.kind is 'torch:nobody', but it cannot be loaded"),
+        ("torch:sum", "'torch:sum', which is not a callable from pictures to probabilities"),
+    ],
+)
+def test_a_classifier_that_is_not_there_is_refused(kind, told):
+    with pytest.raises(ConfigError, match=told):
+        usd(bank(), classifier={"kind": kind})
+
+
+def test_the_priors_marginal_is_measured_by_sampling_where_it_is_not_known():
+    """Two pictures, one brighter, three to one: so is p_t(c) at small t.
+
+    They differ by little, or pure noise would be a start that favours neither.
+    """
+    pictures = torch.stack([torch.full((3, 4, 4), 0.6), torch.full((3, 4, 4), 0.4)])
+    prior = ImageBankPrior(pictures, weights=torch.tensor([3.0, 1.0]))
+    values = {"marginal": "prior", "prior_samples": 200, "scale": 1, "prior_steps": 20}
+    method = usd(prior, classifier={"kind": "test_usd:contrast"}, **values)
+    latents = exact.some_latents(prior, 4)
+    generator = Generator().manual_seed(0)
+    guided = method.gradient(latents, CAMERAS, step=STEP, generator=generator)
+    method.update_estimator(latents, CAMERAS, guided, step=STEP, generator=generator)
+    assert method.marginal.measured
+    assert float(method.marginal.shares[0, 0]) == pytest.approx(0.75, abs=0.08)
+    torch.testing.assert_close(method.marginal.shares.sum(dim=1), torch.ones(10))
+    measured = method.marginal.shares.clone()
+    method.update_estimator(latents, CAMERAS, guided, step=STEP, generator=generator)
+    assert torch.equal(method.marginal.shares, measured)  # once
+
+
+class Contrast:
+    """Nearly certain of what it sees."""
+
+    classes = ("bright", "dark")
+
+    def __call__(self, images):
+        bright = (100 * (images.flatten(1).mean(dim=1) - 0.5)).sigmoid()
+        return torch.stack([bright, 1 - bright], dim=1)
+
+
+contrast = Contrast()
