@@ -24,7 +24,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "esd, λ = 1": {"name": "esd", "entropy_weight": 1},
     "bridge, first phase": {"name": "bridge", "switch_at": 1},
     "bridge": {"name": "bridge", "switch_at": 0},
-    "bridge, full path of 10 + 10": {"name": "bridge", "full_path": {"start": 0}},
+    "bridge, full path of 10 + 10": {"name": "bridge", "switch_at": 0, "full_path": {"start": 0}},
+    "usd": {"name": "usd"},
+    "usd, jacobian vae": {"name": "usd", "jacobian": "vae"},
+    "usd, jacobian none": {"name": "usd", "jacobian": "none"},
 }
 
 
@@ -73,9 +76,12 @@ def main() -> None:
             taken[name].append(1000 * (process_time() - began) / STEPS)
     rows = []
     for name, times in taken.items():
-        ratios = [a / b for a, b in zip(times, taken["sds"], strict=True)]
-        rows.append([name, f"{forwards[name]:g}", spread(times, "ms", 0), spread(ratios, "×", 2)])
-    header = ["method", "network forwards a view", "a step of four views", "against SDS"]
+        ratios, to_vsd = (
+            [a / b for a, b in zip(times, taken[other], strict=True)] for other in ("sds", "vsd")
+        )
+        told = [spread(times, "ms", 0), spread(ratios, "×", 2), spread(to_vsd, "×", 2)]
+        rows.append([name, f"{forwards[name]:g}", *told])
+    header = ["method", "network forwards a view", "a step of four views", "against SDS", "VSD"]
     write_section(
         "guidance-cost",
         f"""## A step with each method

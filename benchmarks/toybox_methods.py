@@ -45,6 +45,9 @@ PROMPTS = (
     *("a red bear", "a blue penguin", "a purple robot", "a yellow bus", "a grey cat"),
     *("a green mug", "a pink rocket", "a brown house", "a green bear", "a red cat"),
 )
+# Without classifier-free guidance, and with the renders themselves as the estimator: what a method
+# does when nothing but its formula is in it.
+EXACT = ("--set", "guidance.scale=1", "--set", "prior.estimator.kind=renders")
 METHODS: dict[str, tuple[str, ...]] = {
     "sds": ("--guidance", "sds"),
     "vsd": ("--guidance", "vsd"),
@@ -52,6 +55,15 @@ METHODS: dict[str, tuple[str, ...]] = {
     "esd-0.5": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5"),
     "esd-1": ("--guidance", "esd", "--set", "guidance.entropy_weight=1"),
     "bridge": ("--guidance", "bridge"),
+    "vsd-exact": ("--guidance", "vsd", *EXACT),  # which is SDS at scale 1, to the bit
+    "esd-0.25-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.25", *EXACT),
+    "esd-0.5-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5", *EXACT),
+    "esd-1-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=1", *EXACT),
+    "esd-4-to-1-exact": (
+        *("--guidance", "esd", "--set", "guidance.entropy_weight=4"),
+        *("--set", "guidance.entropy_weight_end=1", "--set", "guidance.entropy_weight_until=0.6"),
+        *EXACT,
+    ),
 }
 FAILURES = ("sds", "vsd")
 METRICS = ("janus-faces", "pose-consistency")
