@@ -35,7 +35,7 @@ def test_many_steps_follow_the_exact_flow():
     errors = []
     for steps in (25, 100, 500):
         start = sampling_times(prior.schedule, steps)[0]
-        found = ddim_sample(prior, noise, ["a point"] * 16, scale=1, steps=steps)
+        found = ddim_sample(prior, noise, ["a point"] * 16, scale=1.0, steps=steps)
         errors.append(float((found - exact_flow(prior, noise, start, 0)).abs().max()))
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 0.01
