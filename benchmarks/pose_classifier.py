@@ -20,8 +20,8 @@ from sd_guidance_usd.matching import (
     MatchingClassifier,
     MatchingOptions,
     Templates,
-    pose_probabilities,
-    released_pose_probabilities,
+    pose_log_probabilities,
+    released_log_probabilities,
 )
 from sd_toybox.model.folders import CLIP, shipped_folder
 from sd_toybox.world.kinds import COLOURS, KINDS
@@ -29,7 +29,7 @@ from sd_toybox.world.pictures import world_pictures
 from sd_toybox.world.poses import POSES, pose_indices
 
 VIEWS_EACH = 48  # random azimuths of each kind
-FORMS = {"paper": pose_probabilities, "released": released_pose_probabilities}
+FORMS = {"paper": pose_log_probabilities, "released": released_log_probabilities}
 VALUES = {
     "paper": MatchingOptions(),
     "released": MatchingOptions(normalise="released", pose_temperature=0.01),
@@ -91,7 +91,7 @@ def judged(
         labels.append(pose_indices(azimuth))
     form = FORMS[options.normalise]
     probabilities = {
-        name: form(torch.cat(each), temperature=options.pose_temperature)
+        name: form(torch.cat(each), temperature=options.pose_temperature).exp()
         for name, each in likenesses.items()
     }
     return probabilities, torch.cat(labels)

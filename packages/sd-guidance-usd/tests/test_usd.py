@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Generator
 
+from sd_core.baselines.mix import Mix, MixOptions
+from sd_core.baselines.sds import SDS, SDSOptions
 from sd_core.baselines.vsd import VSD, VSDOptions
 from sd_core.config import parse_options
 from sd_core.errors import ConfigError
@@ -51,11 +53,11 @@ def bank(weights=(0.4, 0.3, 0.2, 0.1)):
 
 def usd(prior, **values):
     values = {"auxiliary": "", "classifier": {"kind": "exact"}, **values}
-    return USD(options(**values), context(prior))
+    return USD(options(**values), exact.guidance_context(prior))
 
 
 def context(prior):
-    """Without view words: this prior would know them."""
+    """Without view words, which USD never says, and this prior knows."""
     found = exact.guidance_context(prior)
     return replace(found, prompt=found.prompt.model_copy(update={"views": "none"}))
 
@@ -81,11 +83,45 @@ undecided = Undecided()
 
 @pytest.mark.parametrize("limit", ["none", "at-most", "equal"])
 @pytest.mark.parametrize("jacobian", ["full", "vae", "none"])
-def test_where_r_is_one_it_is_vsd_to_the_bit(limit, jacobian):
+def test_where_r_has_no_slope_it_is_vsd_to_the_bit(limit, jacobian):
     prior, classifier = bank(), {"kind": "test_usd:undecided"}
     one = usd(prior, classifier=classifier, limit=limit, jacobian=jacobian)
     vsd = VSD(VSDOptions(timesteps=one.config.timesteps), context(prior))
     assert torch.equal(answer(one, prior)[0].gradient, answer(vsd, prior)[0].gradient)
+
+
+@pytest.mark.parametrize("limit", ["none", "at-most", "equal"])
+@pytest.mark.parametrize("kind", ["test_usd:brightness", "exact"])
+def test_a_fresh_marginal_is_as_wanted_and_rounding_is_not_made_long(limit, kind):
+    prior = bank()
+    one = usd(prior, classifier={"kind": kind}, limit=limit)
+    vsd = VSD(VSDOptions(timesteps=one.config.timesteps), context(prior))
+    found, plain = answer(one, prior)[0].gradient, answer(vsd, prior)[0].gradient
+    torch.testing.assert_close(found, plain, rtol=1e-3, atol=1e-3)
+
+
+def test_as_the_target_of_a_mix_it_is_itself():
+    """With the drawn noise as the source, as its own exact estimator says, too."""
+    prior, parts = bank(), {"usd": {"auxiliary": "", "only": ["back"]}, "sds": {}}
+    alone = usd(prior, **parts["usd"], timesteps={"schedule": "uniform"})
+
+    def find(name, told):
+        within = exact.guidance_context(prior)
+        if name == "usd":
+            return USD(options(**told), within)
+        return SDS(parse_options(SDSOptions, told, where=""), within)
+
+    mixed = parse_options(MixOptions, {"target": "usd", "options": parts}, where="")
+    mix = Mix(mixed, replace(exact.guidance_context(prior), find=find))
+    torch.testing.assert_close(answer(mix, prior)[0].gradient, answer(alone, prior)[0].gradient)
+
+
+def test_released_is_a_preset_of_method_and_classifier():
+    released = options(preset="released")
+    assert (released.second_noise, released.limit) == (True, "equal")
+    assert released.timesteps.schedule == "hard-switch"
+    assert released.classifier.normalise == "released"
+    assert released.classifier.pose_temperature == 0.01
 
 
 def test_where_every_class_is_wanted_however_often_it_is_seen_it_is_vsd():
@@ -187,7 +223,8 @@ def test_pose_control_moves_towards_the_class_asked_for():
 
 def test_the_auxiliary_words_take_the_place_of_view_words():
     prompt = exact.guidance_context(bank()).prompt
-    assert with_auxiliary(prompt, "") is prompt
+    assert with_auxiliary(prompt, "").text == "a red bear"
+    assert with_auxiliary(prompt, "").views == "none"
     changed = with_auxiliary(prompt, "from side view, from back view.")
     assert changed.text == "a red bear, from side view, from back view."
     assert changed.views == "none"

@@ -15,8 +15,8 @@ from sd_guidance_usd.matching import (
     Templates,
     column_coordinates,
     orientation_similarity,
-    pose_probabilities,
-    released_pose_probabilities,
+    pose_log_probabilities,
+    released_log_probabilities,
     scaled,
     texture_similarity,
 )
@@ -146,8 +146,8 @@ def test_a_picture_equal_to_its_template_has_a_finite_slope():
 
 def test_both_forms_of_the_probabilities_are_their_softmax():
     likeness = random(3, 4).abs() + 0.1
-    plain = pose_probabilities(likeness, temperature=0.05)
-    released = released_pose_probabilities(likeness, temperature=0.01)
+    plain = pose_log_probabilities(likeness, temperature=0.05).exp()
+    released = released_log_probabilities(likeness, temperature=0.01).exp()
     for i in range(3):
         values = likeness[i].tolist()
         for found, exponents in (

@@ -47,7 +47,7 @@ def test_the_score_of_the_rectified_density_is_the_score_plus_the_slope_of_log_r
     text = prior.encode_text(["a bear"] * 16)
     noisy = torch.randn(16, 2, 1, 1, generator=Generator().manual_seed(0), dtype=torch.float64)
     noisy.requires_grad_()
-    log_r = log_rectifier(classifier.of_noisy(noisy, times, text), SHARES.expand(16, 3), wanted)
+    log_r = log_rectifier(classifier.log_of_noisy(noisy, times, text), SHARES.expand(16, 3), wanted)
     (slope,) = torch.autograd.grad(log_r.sum(), noisy)
     with torch.no_grad():
         sigma = prior.schedule.sigma(times, noisy)
@@ -63,8 +63,8 @@ def test_the_score_of_the_rectified_density_is_the_score_plus_the_slope_of_log_r
     torch.testing.assert_close(density[1] - density[0], log_r, rtol=1e-8, atol=1e-8)
 
 
-def test_langevin_particles_of_the_rectified_score_show_every_class_alike():
-    """Theorem 2, by a χ² test: particles follow the biased score plus ∇ log r to low noise."""
+def langevin_counts(*, rectified):
+    """How many of 600 annealed Langevin particles end in each class."""
     prior, count = biased_mixture(), 600
     classifier = ExactClassifier(prior, "a bear", PHRASES)
     text = prior.encode_text(["a bear"] * count)
@@ -72,12 +72,13 @@ def test_langevin_particles_of_the_rectified_score_show_every_class_alike():
     wanted = torch.full((3,), 1 / 3, dtype=torch.float64)
 
     def score(noisy, t):
+        told = -prior.predict_noise(noisy, t, text) / prior.schedule.sigma(t, noisy)
+        if not rectified:
+            return told
         noisy = noisy.detach().requires_grad_()
-        seen = classifier.of_noisy(noisy, t, text)
+        seen = classifier.log_of_noisy(noisy, t, text)
         log_r = log_rectifier(seen, SHARES.expand(count, 3), wanted)
-        (slope,) = torch.autograd.grad(log_r.sum(), noisy)
-        noise = prior.predict_noise(noisy.detach(), t, text)
-        return slope - noise / prior.schedule.sigma(t, noisy)
+        return told + torch.autograd.grad(log_r.sum(), noisy)[0]
 
     x = torch.randn(count, 2, 1, 1, generator=generator, dtype=torch.float64)
     for level in range(980, 0, -20):
@@ -86,32 +87,50 @@ def test_langevin_particles_of_the_rectified_score_show_every_class_alike():
         for _ in range(4):
             kick = torch.randn(x.shape, generator=generator, dtype=torch.float64)
             x = x + size * score(x, t) + (2 * size) ** 0.5 * kick
-    seen = classifier.of_noisy(x, torch.full((count,), 20), text).argmax(dim=1)
-    found = torch.bincount(seen, minlength=3).double()
-    chi_squared = float(((found - count / 3) ** 2 / (count / 3)).sum())
-    assert chi_squared < 9.21  # the 1 % quantile of χ² with two degrees of freedom
-    biased = SHARES * count  # what the unrectified prior would show is far from it
-    assert float(((biased - count / 3) ** 2 / (count / 3)).sum()) > 100
+    seen = classifier.log_of_noisy(x, torch.full((count,), 20), text).argmax(dim=1)
+    return torch.bincount(seen, minlength=3).double()
+
+
+def chi_squared(found, shares):
+    expected = shares * found.sum()
+    return float(((found - expected) ** 2 / expected).sum())
+
+
+def test_langevin_particles_of_the_rectified_score_show_every_class_alike():
+    """Theorem 2; 9.21 is the 1 % quantile of χ² with two degrees of freedom."""
+    uniform = torch.full((3,), 1 / 3)
+    assert chi_squared(langevin_counts(rectified=True), uniform) < 9.21
+    assert chi_squared(langevin_counts(rectified=False), uniform) > 100
 
 
 def test_r_is_one_where_the_marginal_is_as_wanted():
     seen = torch.tensor([[0.1, 0.2, 0.7], [1.0, 0.0, 0.0]])
     f = torch.tensor([0.5, 0.3, 0.2])
-    assert torch.allclose(log_rectifier(seen, f.expand(2, 3), f), torch.zeros(2), atol=1e-6)
+    assert torch.allclose(log_rectifier(seen.log(), f.expand(2, 3), f), torch.zeros(2), atol=1e-6)
 
 
 def test_a_class_that_is_seen_rarely_counts_for_more():
     seen = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    found = log_rectifier(seen, torch.tensor([[0.9, 0.1]] * 2), torch.tensor([0.5, 0.5]))
+    found = log_rectifier(seen.log(), torch.tensor([[0.9, 0.1]] * 2), torch.tensor([0.5, 0.5]))
     assert found.tolist() == pytest.approx([log(0.5 / 0.9), log(0.5 / 0.1)])
 
 
 def test_control_is_the_probability_of_the_classes_asked_for():
     seen = torch.tensor([[0.1, 0.2, 0.7]])
     only = wanted_shares(("front", "side", "back"), {}, ("front", "side"))
-    assert float(log_control(seen, only)) == pytest.approx(log(0.1 + 0.2))
-    none = log_control(torch.tensor([[0.0, 0.0, 1.0]]), only)
-    assert torch.isfinite(none).all()
+    assert float(log_control(seen.log(), only)) == pytest.approx(log(0.1 + 0.2))
+
+
+@pytest.mark.parametrize(
+    "log_r", [lambda seen, f: log_rectifier(seen, torch.full_like(seen, 0.5), f), log_control]
+)
+def test_a_class_that_is_certainly_not_seen_still_pulls(log_r):
+    """In float32 its probability is 0, and its logarithm is not."""
+    logits = torch.tensor([[300.0, 0.0]], requires_grad=True)
+    found = log_r(logits.log_softmax(dim=1), torch.tensor([0.0, 1.0]))
+    (slope,) = torch.autograd.grad(found.sum(), logits)
+    assert torch.isfinite(found).all()
+    assert slope.tolist() == [[-1.0, 1.0]]
 
 
 def test_wanted_shares_sum_to_one():
@@ -169,7 +188,7 @@ def test_the_exact_classifier_is_bayes_rule_by_hand():
         )
         joint[name] += float(WEIGHTS[member] * normal.log_prob(noisy.flatten()).exp())
     text = prior.encode_text(["a bear"])
-    found = classifier.of_noisy(noisy, t, text)[0]
+    found = classifier.log_of_noisy(noisy, t, text)[0].exp()
     expected = [each / sum(joint.values()) for each in joint.values()]
     assert found.tolist() == pytest.approx(expected)
     assert classifier.shares(text).tolist() == pytest.approx(SHARES.tolist())

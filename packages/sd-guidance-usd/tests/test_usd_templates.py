@@ -53,6 +53,15 @@ def test_only_templates_that_are_there_can_be_mirrored():
         with_mirrored({"front": torch.zeros(3, 2, 2), "back": torch.ones(3, 2, 2)}, ("side",))
 
 
+def test_sides_are_mirrored_unless_told():
+    pictures = {name: torch.rand(3, 2, 2) for name in ("front", "side", "back")}
+    found = with_mirrored(pictures, None)
+    assert found.classes == ("front", "side", "back", "mirrored_side")
+    assert torch.equal(found.pictures[3], pictures["side"].flip(-1))
+    assert with_mirrored(pictures, ()).classes == ("front", "side", "back")
+    assert with_mirrored({"up": pictures["side"]}, None).classes == ("up",)
+
+
 def test_the_most_typical_is_the_one_nearest_to_all_others():
     features = torch.randn(9, 5, generator=Generator().manual_seed(0))
     features[:6] += torch.tensor([5.0, 0, 0, 0, 0])  # the rest is what the text got wrong

@@ -7,8 +7,12 @@ import torch
 
 from sd_core.shapes import Latents
 
-# none: as long as it is. at-most: no longer than the residual. equal: as long as the residual.
+# none: as long as it is. at-most: no longer than the residual. equal: as long as the residual,
+# but for what is so short that it may be rounding.
 Limit = Literal["none", "at-most", "equal"]
+
+# RecDreamer's released code: 4·64·64, before it cuts.
+LARGEST_FACTOR = 16384.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +24,7 @@ class Correction:
 
 
 def limited(correction: Correction, residual: Latents) -> Latents:
-    """κ·δ for each sample, with κ = 1 (none), min(1, ‖r‖/‖δ‖) (at-most) or ‖r‖/‖δ‖ (equal).
+    """κ·δ for each sample, with κ = 1 (none) or min(m, ‖r‖/‖δ‖), m = 1 (at-most), 16384 (equal).
 
     δ is the correction and r the residual without it, target - source. Where δ = 0 it stays 0.
     """
@@ -29,4 +33,4 @@ def limited(correction: Correction, residual: Latents) -> Latents:
     own = torch.linalg.vector_norm(correction.noise, dim=(1, 2, 3), keepdim=True)
     allowed = torch.linalg.vector_norm(residual, dim=(1, 2, 3), keepdim=True)
     factor = torch.where(own > 0, allowed / own, 1.0)
-    return correction.noise * (factor if correction.limit == "equal" else factor.clamp(max=1))
+    return correction.noise * factor.clamp(max=LARGEST_FACTOR if correction.limit == "equal" else 1)

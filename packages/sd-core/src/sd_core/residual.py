@@ -191,7 +191,9 @@ class ResidualGuidance(AbstractResidual):
     ) -> Prediction:
         """The prior's ε under classifier-free guidance, for the prompt as seen from each camera."""
         text = self.prior.encode_text(view_texts(self.prompt, cameras), cameras)
-        negative = self.prior.encode_text([self.prompt.negative] * len(cameras), cameras)
         scale = self.config.scale
+        if scale == 1:  # what the negative says would count for nothing
+            return Prediction(self.prior.predict_noise(noised.noisy, noised.t, text))
+        negative = self.prior.encode_text([self.prompt.negative] * len(cameras), cameras)
         guided = self.prior.predict_guided(noised.noisy, noised.t, text, negative, scale=scale)
         return Prediction(guided)

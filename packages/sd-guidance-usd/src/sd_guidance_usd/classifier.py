@@ -4,25 +4,27 @@ from typing import Protocol, runtime_checkable
 
 from sd_core.condition import Condition
 from sd_core.shapes import Images, Latents, Timesteps
-from sd_guidance_usd.rectifier import Probabilities, Shares
+from sd_guidance_usd.rectifier import LogProbabilities, Shares
 
 
 @runtime_checkable
 class PictureClassifier(Protocol):
-    """p(c|x0) of pictures in about [0, 1], differentiable in them. Any callable will do."""
+    """log p(c|x0) of pictures in about [0, 1], differentiable in them."""
 
     classes: tuple[str, ...]
 
-    def __call__(self, images: Images) -> Probabilities: ...
+    def log_probabilities(self, images: Images) -> LogProbabilities: ...
 
 
 @runtime_checkable
 class NoisyClassifier(Protocol):
-    """p(c|x_t) itself, where it is known without a look at x̂0."""
+    """log p(c|x_t) itself, where it is known without a look at x̂0."""
 
     classes: tuple[str, ...]
 
-    def of_noisy(self, noisy: Latents, t: Timesteps, condition: Condition) -> Probabilities: ...
+    def log_of_noisy(
+        self, noisy: Latents, t: Timesteps, condition: Condition
+    ) -> LogProbabilities: ...
 
     def shares(self, condition: Condition) -> Shares:
         """p(c|y), which is the same at every t."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from sd_core.condition import Condition
@@ -9,7 +10,7 @@ from sd_core.errors import ConfigError
 from sd_core.prior import AbstractPrior
 from sd_core.priors.exact import ExactPrior
 from sd_core.shapes import Latents, Timesteps
-from sd_guidance_usd.rectifier import Probabilities, Shares
+from sd_guidance_usd.rectifier import LogProbabilities, Shares
 
 
 class ExactClassifier:
@@ -23,7 +24,7 @@ class ExactClassifier:
         if not isinstance(prior, ExactPrior):
             raise ConfigError(
                 "the exact classifier is for priors that are known exactly, such as image-bank. "
-                "Set guidance.classifier.kind to matching or text."
+                "Set guidance.classifier.kind to matching."
             )
         self.prior = prior
         self.classes = tuple(phrases)
@@ -36,12 +37,14 @@ class ExactClassifier:
                 f"of the prompts: {', '.join(repr(text) for text in texts)}."
             )
 
-    def of_noisy(self, noisy: Latents, t: Timesteps, condition: Condition) -> Probabilities:
-        joint = self.prior.log_joint(noisy, t, condition)
-        return self._of_classes(joint.softmax(dim=1)).to(noisy.dtype)
+    def log_of_noisy(self, noisy: Latents, t: Timesteps, condition: Condition) -> LogProbabilities:
+        of_members = self.prior.log_joint(noisy, t, condition).log_softmax(dim=1)
+        return self._of_classes(of_members).to(noisy.dtype)
 
     def shares(self, condition: Condition) -> Shares:
-        return self._of_classes(condition.tensors["log_weights"][:1].exp())[0]
+        return self._of_classes(condition.tensors["log_weights"][:1])[0].exp()
 
     def _of_classes(self, of_members: Tensor) -> Tensor:
-        return of_members @ self._member_of.T.to(of_members)
+        """log Σ_{k ∈ c} of exponentials."""
+        within = of_members.unsqueeze(1).masked_fill(~self._member_of, -torch.inf)
+        return within.logsumexp(dim=2)

@@ -17,11 +17,14 @@ def latent_slope(clean: Latents, images: Images, slope: Images) -> Latents:
     size = clean.shape[-2], clean.shape[-1]
     colours = _rows(adaptive_avg_pool2d(images, size))
     known = _rows(torch.cat([clean, torch.ones_like(clean[:, :1])], dim=1))
-    mapping = torch.linalg.lstsq(known, colours).solution[:-1]  # without the constant
+    # Normal equations of so few unknowns, with a touch of ridge: latents may be all alike.
+    squares, products = known.T @ known, known.T @ colours
+    ridge = 1e-9 * squares.trace() * torch.eye(len(squares), dtype=known.dtype, device=known.device)
+    mapping = torch.linalg.solve(squares + ridge, products)[:-1].to(slope)  # no constant
     pixels = images[0, 0].numel() / clean[0, 0].numel()
     summed = adaptive_avg_pool2d(slope, size) * pixels
     return torch.einsum("lc,bchw->blhw", mapping, summed)
 
 
 def _rows(maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "places channels"]:
-    return maps.movedim(1, -1).flatten(0, -2)
+    return maps.movedim(1, -1).flatten(0, -2).double()

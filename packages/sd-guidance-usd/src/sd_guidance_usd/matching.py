@@ -28,7 +28,7 @@ from sd_guidance_usd.foreground import (
     principal_axis,
     towards_the_object,
 )
-from sd_guidance_usd.rectifier import Probabilities
+from sd_guidance_usd.rectifier import LogProbabilities, Probabilities
 
 Similarities = Float[Tensor, "batch classes"]
 
@@ -116,14 +116,14 @@ def _places(mask: PatchMask) -> Float[Tensor, "batch patches"]:
     return column_coordinates(mask)[:, None].expand(mask.shape).flatten(1)
 
 
-def pose_probabilities(likeness: Similarities, *, temperature: float) -> Probabilities:
-    """softmax_c(s/τ_pose), eq. 17."""
-    return (likeness / temperature).softmax(dim=1)
+def pose_log_probabilities(likeness: Similarities, *, temperature: float) -> LogProbabilities:
+    """log softmax_c(s/τ_pose), eq. 17."""
+    return (likeness / temperature).log_softmax(dim=1)
 
 
-def released_pose_probabilities(likeness: Similarities, *, temperature: float) -> Probabilities:
-    """softmax_c(s_c/(T·Σ_k s_k)): the released code, with T = 0.01. For s ≥ 0."""
-    return (likeness / likeness.sum(dim=1, keepdim=True) / temperature).softmax(dim=1)
+def released_log_probabilities(likeness: Similarities, *, temperature: float) -> LogProbabilities:
+    """log softmax_c(s_c/(T·Σ_k s_k)): the released code, with T = 0.01. For s ≥ 0."""
+    return (likeness / likeness.sum(dim=1, keepdim=True) / temperature).log_softmax(dim=1)
 
 
 def scaled(patches: Patches) -> Patches:
@@ -180,6 +180,9 @@ class MatchingClassifier:
             self.template_mask = self.foreground(mean_patches)
 
     def __call__(self, images: Images) -> Probabilities:
+        return self.log_probabilities(images).exp()
+
+    def log_probabilities(self, images: Images) -> LogProbabilities:
         texture, orientation = self.similarities(images)
         likeness = {
             "both": texture * orientation,
@@ -188,8 +191,8 @@ class MatchingClassifier:
         }[self._options.parts]
         temperature = self._options.pose_temperature
         if self._options.normalise == "released":
-            return released_pose_probabilities(likeness, temperature=temperature)
-        return pose_probabilities(likeness, temperature=temperature)
+            return released_log_probabilities(likeness, temperature=temperature)
+        return pose_log_probabilities(likeness, temperature=temperature)
 
     def similarities(self, images: Images) -> tuple[Similarities, Similarities]:
         """Texture and orientation; the former in [0, 1] for the released form, (cos + 1)/2."""

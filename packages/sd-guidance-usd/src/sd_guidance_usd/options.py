@@ -37,8 +37,10 @@ class ClassifierOptions(MatchingOptions):
         min_length=1,
     )
     candidates: int = option(16, "matching: so many pictures of each phrase.", ge=1)
-    mirrored: tuple[str, ...] = option(
-        ("side",), "matching: templates that count the other way round, too, as another class."
+    mirrored: tuple[str, ...] | None = option(
+        None,
+        "matching: templates that count the other way round, too, as the class mirrored_NAME. By "
+        "default side, if there is one.",
     )
 
     @field_validator("templates")
@@ -76,8 +78,10 @@ class USDOptions(PresetOptions, VSDOptions):
     )
     bins: int = option(10, "Intervals of t, each with a p̄ of its own.", symbol="n_t", ge=1)
     memory: int = option(100, "So many samples have 90 % of the weight in p̄.", symbol="n_ema", ge=1)
-    prior_samples: int = option(64, "marginal = prior: so many pictures are sampled.", ge=1)
-    prior_steps: int = option(25, "marginal = prior: steps of DDIM for each.", ge=1)
+    prior_samples: int = option(
+        64, "marginal = prior: so many pictures, sampled in the first step.", ge=1
+    )
+    prior_steps: int = option(25, "marginal = prior: steps of DDIM for each.", ge=1, le=250)
     jacobian: Jacobian = option(
         "full",
         "How far log r is differentiated. full: through the network. vae: through the decoder. "
@@ -95,7 +99,7 @@ class USDOptions(PresetOptions, VSDOptions):
     )
     auxiliary: str | None = option(
         None,
-        "Added to the prompt instead of view words, so that no pose is impossible. By default the "
+        "Added to the prompt, so that no pose is impossible; view words never are. By default the "
         "paper's 'from side view, from back view.' where the prior reads it; empty: nothing.",
     )
     timesteps: TimestepOptions = option(

@@ -13,10 +13,10 @@ from sd_core.prior import AbstractPrior
 from sd_core.shapes import Latents, PerSample
 from sd_guidance_usd.classifier import NoisyClassifier, PictureClassifier
 from sd_guidance_usd.latent_slope import latent_slope
-from sd_guidance_usd.rectifier import Probabilities, Shares
+from sd_guidance_usd.rectifier import LogProbabilities, Probabilities, Shares
 
 Jacobian = Literal["full", "vae", "none"]
-LogRectifier = Callable[[Probabilities], PerSample]
+LogRectifier = Callable[[LogProbabilities], PerSample]
 
 
 class AbstractPoseJudge(ABC):
@@ -49,22 +49,22 @@ class NoisyJudge(AbstractPoseJudge):
         self.prompt = prompt
 
     def probabilities(self, noised: Noised, noise: Latents) -> Probabilities:
-        return self._of(noised.noisy, noised)
+        return self._of(noised.noisy, noised).exp()
 
     def slope(
         self, noised: Noised, noise: Latents, log_r: LogRectifier
     ) -> tuple[Probabilities, Latents]:
         with torch.enable_grad():
             noisy = noised.noisy.detach().requires_grad_()
-            probabilities = self._of(noisy, noised)
-            return probabilities.detach(), _slope(log_r(probabilities), noisy)
+            seen = self._of(noisy, noised)
+            return seen.detach().exp(), _slope(log_r(seen), noisy)
 
     def known_shares(self) -> Shares:
         return self.classifier.shares(self.prior.encode_text([self.prompt]))
 
-    def _of(self, noisy: Latents, noised: Noised) -> Probabilities:
+    def _of(self, noisy: Latents, noised: Noised) -> LogProbabilities:
         text = self.prior.encode_text([self.prompt] * len(noised))
-        return self.classifier.of_noisy(noisy, noised.t, text)
+        return self.classifier.log_of_noisy(noisy, noised.t, text)
 
 
 class PictureJudge(AbstractPoseJudge):
@@ -88,7 +88,7 @@ class PictureJudge(AbstractPoseJudge):
         self.needs_graph = jacobian == "full"
 
     def probabilities(self, noised: Noised, noise: Latents) -> Probabilities:
-        return self.classifier(self.prior.decode(self._clean(noised, noise)))
+        return self._of(self._clean(noised, noise)).exp()
 
     def slope(
         self, noised: Noised, noise: Latents, log_r: LogRectifier
@@ -96,24 +96,27 @@ class PictureJudge(AbstractPoseJudge):
         with torch.enable_grad():
             clean = self._clean(noised, noise)
             if self.jacobian == "full":
-                probabilities = self.classifier(self.prior.decode(clean))
-                return probabilities.detach(), _slope(log_r(probabilities), noised.noisy)
-        probabilities, at_clean = self._at_clean(clean.detach(), log_r)
-        return probabilities.detach(), self.prior.schedule.alpha(noised.t, clean) * at_clean
+                seen = self._of(clean)
+                return seen.detach().exp(), _slope(log_r(seen), noised.noisy)
+        seen, at_clean = self._at_clean(clean.detach(), log_r)
+        return seen.detach().exp(), self.prior.schedule.alpha(noised.t, clean) * at_clean
 
-    def _at_clean(self, clean: Latents, log_r: LogRectifier) -> tuple[Probabilities, Latents]:
-        """p(c|x̂0) and ∇_{x̂0} log r."""
+    def _at_clean(self, clean: Latents, log_r: LogRectifier) -> tuple[LogProbabilities, Latents]:
+        """log p(c|x̂0) and ∇_{x̂0} log r."""
         with torch.set_grad_enabled(self.jacobian == "vae"):
             clean = clean.requires_grad_(self.jacobian == "vae")
             images = self.prior.decode(clean)
         with torch.enable_grad():
             if self.jacobian == "none":
                 images = images.requires_grad_()
-            probabilities = self.classifier(images)
+            seen = self.classifier.log_probabilities(images)
             if self.jacobian == "vae":
-                return probabilities, _slope(log_r(probabilities), clean)
-            slope = _slope(log_r(probabilities), images)
-        return probabilities, latent_slope(clean, images.detach(), slope)
+                return seen, _slope(log_r(seen), clean)
+            slope = _slope(log_r(seen), images)
+        return seen, latent_slope(clean, images.detach(), slope)
+
+    def _of(self, clean: Latents) -> LogProbabilities:
+        return self.classifier.log_probabilities(self.prior.decode(clean))
 
     def _clean(self, noised: Noised, noise: Latents) -> Latents:
         """x̂0, by Tweedie's formula."""

@@ -31,7 +31,12 @@ class PriorPictures:
         noise = torch.randn(shape, generator=generator, device=self.prior.device)
         made = [
             ddim_sample(
-                self.prior, some, [self.text] * len(some), scale=self.scale, steps=self.steps
+                self.prior,
+                some,
+                [self.text] * len(some),
+                negative=self.negative,
+                scale=self.scale,
+                steps=self.steps,
             )
             for some in torch.split(noise, _AT_ONCE)
         ]

@@ -11,6 +11,7 @@ from sd_core.shapes import PerSample
 
 # For each sample, the probability of each class; rows sum to one.
 Probabilities = Float[Tensor, "batch classes"]
+LogProbabilities = Float[Tensor, "batch classes"]  # exact where the probability itself is 0
 Shares = Float[Tensor, " classes"]
 
 # A class that has not been seen for long must not count for infinitely much.
@@ -18,20 +19,20 @@ LEAST_SHARE = 1e-6
 
 
 def log_rectifier(
-    probabilities: Probabilities, marginal: Probabilities, wanted: Shares
+    log_probabilities: LogProbabilities, marginal: Probabilities, wanted: Shares
 ) -> PerSample:
     """log r = log Σ_c f(c)/p̄_t(c)·p(c|x_t). f is `wanted`, p̄ `marginal` at each sample's t.
 
     With the exact p_t(c) and p(c|x_t), p_t·r is the density Σ_c f(c)·p_t(x_t|c): the same views,
     each class as often as wanted.
     """
-    return (probabilities * wanted / marginal.clamp(min=LEAST_SHARE)).sum(dim=1).log()
+    weights = wanted.log() - marginal.clamp(min=LEAST_SHARE).log()
+    return (log_probabilities + weights).logsumexp(dim=1)
 
 
-def log_control(probabilities: Probabilities, only: Shares) -> PerSample:
+def log_control(log_probabilities: LogProbabilities, only: Shares) -> PerSample:
     """log r = log Σ_c p(c|x_t) over the classes where `only` is not 0 (App. C.5)."""
-    least = torch.finfo(probabilities.dtype).tiny
-    return (probabilities * (only > 0)).sum(dim=1).clamp(min=least).log()
+    return log_probabilities[:, only > 0].logsumexp(dim=1)
 
 
 def wanted_shares(

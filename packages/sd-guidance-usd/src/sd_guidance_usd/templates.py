@@ -16,14 +16,15 @@ from sd_guidance_usd.features import Extractor
 from sd_guidance_usd.matching import Templates
 
 MIRRORED = "mirrored_"
+USUALLY_MIRRORED = "side"
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _AT_ONCE = 8
 
 
-def load_templates(folder: Path, mirrored: Sequence[str]) -> Templates:
+def load_templates(folder: Path, mirrored: Sequence[str] | None) -> Templates:
     """front.png is the class "front", and so on; those in `mirrored` count mirrored, too."""
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in _SUFFIXES)
-    if len(paths) < 2:
+    if len({path.stem for path in paths}) < 2:
         raise ConfigError(
             f"guidance.classifier.templates is '{folder}', which has {len(paths)} pictures. Give a "
             "folder with one for each pose, such as front.png, side.png and back.png."
@@ -36,18 +37,27 @@ def load_templates(folder: Path, mirrored: Sequence[str]) -> Templates:
 
 
 def with_mirrored(
-    pictures: Mapping[str, Float[Tensor, "3 height width"]], mirrored: Sequence[str]
+    pictures: Mapping[str, Float[Tensor, "3 height width"]], mirrored: Sequence[str] | None
 ) -> Templates:
     """Each picture a class; those named also the other way round, as "mirrored_NAME"."""
+    classes = class_names(tuple(pictures), mirrored)
+    turned = {MIRRORED + name: picture.flip(-1) for name, picture in pictures.items()}
+    every = {**pictures, **turned}
+    return Templates(classes, torch.stack([every[name] for name in classes]))
+
+
+def class_names(names: Sequence[str], mirrored: Sequence[str] | None) -> tuple[str, ...]:
+    """Those of the pictures, and "mirrored_" of those that count mirrored, too: USUALLY_MIRRORED
+    where it is there, unless told."""
+    if mirrored is None:
+        mirrored = [USUALLY_MIRRORED] if USUALLY_MIRRORED in names else []
     for name in mirrored:
-        if name not in pictures:
+        if name not in names:
             raise ConfigError(
                 f"guidance.classifier.mirrored names '{name}', but the templates are "
-                f"{', '.join(pictures)}. Name some of them, or none."
+                f"{', '.join(names)}. Name some of them, or none."
             )
-    turned = {MIRRORED + name: pictures[name].flip(-1) for name in mirrored}
-    every = {**pictures, **turned}
-    return Templates(tuple(every), torch.stack(list(every.values())))
+    return (*names, *(MIRRORED + name for name in mirrored))
 
 
 @torch.no_grad()

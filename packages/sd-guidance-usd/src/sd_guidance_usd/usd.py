@@ -20,7 +20,13 @@ from sd_guidance_usd.classifiers import build_judge
 from sd_guidance_usd.marginal import Marginal, memory_rate
 from sd_guidance_usd.options import USDOptions
 from sd_guidance_usd.prior_marginal import PriorPictures, measure_marginal
-from sd_guidance_usd.rectifier import Probabilities, log_control, log_rectifier, wanted_shares
+from sd_guidance_usd.rectifier import (
+    LogProbabilities,
+    Probabilities,
+    log_control,
+    log_rectifier,
+    wanted_shares,
+)
 
 PAPERS_WORDS = "from side view, from back view."
 
@@ -76,7 +82,7 @@ class USD(VSD):
     ) -> Mapping[str, float]:
         if self.config.marginal == "running":
             self.marginal.learn(seen.noised.t, seen.target["probabilities"])
-        elif not self.marginal.measured:
+        elif not (self.marginal.measured or self.config.only):
             self._measure_prior(generator)
         return {}
 
@@ -91,11 +97,11 @@ class USD(VSD):
         sigma = self.prior.schedule.sigma(noised.t, slope)
         return probabilities, Correction(-sigma * slope, self.config.limit)
 
-    def _log_rectifier(self, probabilities: Probabilities, t: Timesteps) -> PerSample:
-        wanted = self.wanted.to(probabilities)
+    def _log_rectifier(self, log_probabilities: LogProbabilities, t: Timesteps) -> PerSample:
+        wanted = self.wanted.to(log_probabilities)
         if self.config.only:
-            return log_control(probabilities, wanted)
-        return log_rectifier(probabilities, self.marginal.at(t).to(wanted), wanted)
+            return log_control(log_probabilities, wanted)
+        return log_rectifier(log_probabilities, self.marginal.at(t).to(wanted), wanted)
 
     def _measure_prior(self, generator: Generator) -> None:
         shares = self.judge.known_shares()
@@ -127,6 +133,5 @@ def auxiliary_words(told: str | None, context: GuidanceContext) -> str:
 
 def with_auxiliary(prompt: PromptOptions, auxiliary: str) -> PromptOptions:
     """The prompt with words of several views at once, instead of those of each camera's own."""
-    if not auxiliary:
-        return prompt
-    return prompt.model_copy(update={"text": f"{prompt.text}, {auxiliary}", "views": "none"})
+    text = f"{prompt.text}, {auxiliary}" if auxiliary else prompt.text
+    return prompt.model_copy(update={"text": text, "views": "none"})

@@ -34,7 +34,8 @@ class LoraOptions(Options):
     kind: Literal["lora", "renders"] = option(
         "lora",
         "lora: an adapter on the network. renders: the renders of the last steps themselves, whose "
-        "score is exact where a scene draws nothing at random; no network, nothing to learn.",
+        "score is exact where a scene draws nothing at random; no network, nothing to learn. At a "
+        "camera that is the drawn noise: VSD is then SDS at its scale.",
     )
     memory: int = option(48, "renders: so many are kept besides those of the step.", ge=0)
     rank: int = option(4, "Rank of each update W + (alpha/rank)·B·A.", symbol="r", ge=1)
