@@ -116,6 +116,18 @@ def test_as_the_target_of_a_mix_it_is_itself():
     torch.testing.assert_close(answer(mix, prior)[0].gradient, answer(alone, prior)[0].gradient)
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"only": ["back"], "wanted": {"side": 1.0}}, "both wanted and only are told"),
+        ({"classifier": {"kind": "exact", "templates": "folder"}}, "are for the kind matching"),
+    ],
+)
+def test_options_without_effect_are_refused(values, told):
+    with pytest.raises(ConfigError, match=told):
+        options(**values)
+
+
 def test_released_is_a_preset_of_method_and_classifier():
     released = options(preset="released")
     assert (released.second_noise, released.limit) == (True, "equal")

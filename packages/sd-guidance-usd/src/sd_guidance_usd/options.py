@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from sd_core.baselines.vsd import VSDOptions
 from sd_core.config import option
@@ -105,3 +105,15 @@ class USDOptions(PresetOptions, VSDOptions):
     timesteps: TimestepOptions = option(
         TimestepOptions(schedule="back-and-forth"), "Which t at which step.", symbol="t"
     )
+
+    @model_validator(mode="after")
+    def _all_that_is_told_counts(self) -> "USDOptions":
+        if self.only and self.wanted:
+            raise ValueError(
+                "both wanted and only are told, but with only nothing else is wanted. Remove one."
+            )
+        if self.classifier.kind == "exact" and self.classifier.templates is not None:
+            raise ValueError(
+                "classifier.templates are for the kind matching, but it is exact. Remove one."
+            )
+        return self
