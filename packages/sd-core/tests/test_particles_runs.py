@@ -102,8 +102,10 @@ def test_scenes_turn_side_by_side(tmp_path, monkeypatch):
 
 
 def test_scenes_of_a_picture_each_have_no_turntable(tmp_path, monkeypatch):
-    monkeypatch.setattr(show, "save_video", None)
+    videos = []
+    monkeypatch.setattr(show, "save_video", lambda path, frames: videos.append(path.name))
     studio(6, 1).videos(tmp_path, 3)
+    assert videos == []
 
 
 def test_a_run_of_particles_ends_with_all_its_pictures(monkeypatch):
