@@ -204,7 +204,7 @@ def _section(runs: Sequence[Run]) -> list[str]:
         "Mean ± standard deviation over runs. A true object has 1 face, an entropy of 1.39, a "
         "consistency of 1 and a quarter of its views at the front. A run failed where it has not "
         f"1 face, or a consistency below {LEAST_CONSISTENCY}. Minutes are the median of a run on "
-        f"one thread, {os.cpu_count()} at once.",
+        "one thread, with whatever else the machine did at that time.",
         "",
         f"{machine('sd-toybox', 'torch', 'diffusers')}; made by benchmarks/toybox_methods.py.",
     ]

@@ -104,6 +104,11 @@ def test_the_planned_weights_are_those_of_the_loaded_model(folder):
     assert plan.total == sum(plan.held.values()) + max(plan.passing.values())
 
 
+def test_an_estimator_of_renders_needs_no_memory_of_its_own(folder):
+    learned, kept = plan_of(folder), plan_of(folder, estimator={"kind": "renders"})
+    assert learned.passing.keys() - kept.passing.keys() == {"estimator, 2 forward and backward"}
+
+
 def test_half_precision_halves_the_plan(folder):
     full, half = plan_of(folder), plan_of(folder, dtype="bf16", vae_dtype="bf16")
     assert half.held["network"] == pytest.approx(full.held["network"] / 2, rel=0.01)

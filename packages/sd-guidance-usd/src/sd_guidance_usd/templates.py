@@ -11,14 +11,13 @@ from torch import Generator, Tensor
 
 from sd_core.errors import ConfigError
 from sd_core.prior import AbstractPrior
-from sd_core.sampling import ddim_sample
 from sd_guidance_usd.features import Extractor
 from sd_guidance_usd.matching import Templates
+from sd_guidance_usd.prior_pictures import AT_ONCE, PriorPictures
 
 MIRRORED = "mirrored_"
 USUALLY_MIRRORED = "side"
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_AT_ONCE = 8
 
 
 def load_templates(folder: Path, mirrored: Sequence[str] | None) -> Templates:
@@ -72,14 +71,9 @@ def choose_templates(
     """For each class the most typical of the prior's own pictures of its text."""
     found = {}
     for name, text in texts.items():
-        noise = torch.randn(
-            candidates, *prior.latent_shape, generator=generator, device=prior.device
-        )
-        made = [
-            prior.decode(ddim_sample(prior, some, [text] * len(some), scale=7.5, steps=25))
-            for some in torch.split(noise, _AT_ONCE)
-        ]
-        pictures = torch.cat(made).clamp(0, 1)
+        own = PriorPictures(prior, text, negative="", scale=7.5, count=candidates, steps=25)
+        decoded = [prior.decode(some) for some in torch.split(own.sample(generator), AT_ONCE)]
+        pictures = torch.cat(decoded).clamp(0, 1)
         found[name] = pictures[most_typical(extractor(pictures).whole)]
     return found
 

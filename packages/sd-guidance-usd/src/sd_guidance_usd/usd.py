@@ -19,7 +19,8 @@ from sd_core.step import Step
 from sd_guidance_usd.classifiers import build_judge
 from sd_guidance_usd.marginal import Marginal, memory_rate
 from sd_guidance_usd.options import USDOptions
-from sd_guidance_usd.prior_marginal import PriorPictures, measure_marginal
+from sd_guidance_usd.prior_marginal import measure_marginal
+from sd_guidance_usd.prior_pictures import PriorPictures
 from sd_guidance_usd.rectifier import (
     LogProbabilities,
     Probabilities,
