@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import torch
 from _report import machine, write_section
+from _runs import complete, finished, minutes, score_distill, weights
 
 from sd_core.evaluation import Rings, ViewOptions
 from sd_core.experiment import Experiment
@@ -87,56 +87,24 @@ class Run:
     def folder(self) -> Path:
         return RUNS / self.method / f"{self.prompt.replace(' ', '_')}-{self.seed}"
 
-    @property
-    def finished(self) -> bool:
-        return (self.folder / "final" / "contact_sheet.png").is_file()
-
     def go(self) -> None:
-        """Begins or goes on; the last line of what it says is told where it fails."""
-        if self.finished:
-            return
-        if (self.folder / "config.json").is_file():
-            _score_distill("resume", str(self.folder), "--quiet")
-            return
-        _score_distill(
-            *("run", "--prompt", self.prompt, "--seed", str(self.seed), *METHODS[self.method]),
+        complete(
+            self.folder,
+            *("--prompt", self.prompt, "--seed", str(self.seed), *METHODS[self.method]),
             *("--prior", "toybox", "--set", "prompt.views=none"),
-            *("--output", str(self.folder), "--quiet"),
-            *("--set", "run.threads=1", "--set", "run.turntable_frames=0"),
         )
 
     def evaluate(self) -> None:
         if not (self.folder / "metrics.json").is_file():
-            _score_distill("evaluate", str(self.folder), "--metrics", ",".join(METRICS))
-
-    def minutes(self) -> float:
-        """Of all its processes: in each, the log counts from 0."""
-        lines = (self.folder / "log.jsonl").read_text("utf-8").splitlines()
-        seconds = [json.loads(line)["seconds"] for line in lines]
-        ends = [now for now, after in zip(seconds, [*seconds[1:], 0.0], strict=True) if after < now]
-        return sum(ends) / 60
+            score_distill("evaluate", str(self.folder), "--metrics", ",".join(METRICS))
 
     def values(self) -> dict[str, float]:
         metrics = json.loads((self.folder / "metrics.json").read_text("utf-8"))["metrics"]
         return {name: value for each in metrics.values() for name, value in each["values"].items()}
 
-    def weights(self) -> str:
-        """Which model it was made with."""
-        made_by = json.loads((self.folder / "made_by.json").read_text("utf-8"))
-        return str(made_by["prior"]["weights"])
-
     def failed(self) -> bool:
         found = self.values()
         return found["janus-faces"] != 1 or found["pose-consistency"] < LEAST_CONSISTENCY
-
-
-def _score_distill(*arguments: str) -> None:
-    command = [sys.executable, "-c", "import sys; from sd_core.cli import main; sys.exit(main())"]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *arguments], env=alone, capture_output=True, text=True)
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        sys.exit(f"score-distill {' '.join(arguments)}: {said[-1] if said else done.returncode}")
 
 
 def main() -> None:
@@ -155,7 +123,7 @@ def main() -> None:
         for method in parsed.methods
     ]
     if parsed.show_only:
-        runs = [run for run in runs if run.finished]
+        runs = [run for run in runs if finished(run.folder)]
     with ThreadPoolExecutor(parsed.at_once) as pool:
         for done, run in enumerate(pool.map(_complete, runs), start=1):
             print(f"{done}/{len(runs)} {run.method}, {run.prompt}, seed {run.seed}", flush=True)
@@ -175,9 +143,11 @@ def _complete(run: Run) -> Run:
 
 def _refuse_mixed_weights(runs: Sequence[Run]) -> None:
     """Runs of two models do not belong in one table."""
-    weights = {run.weights() for run in runs}
-    if len(weights) > 1:
-        folders = [str(run.folder) for run in runs if run.weights() != runs[-1].weights()]
+    models = {weights(run.folder) for run in runs}
+    if len(models) > 1:
+        folders = [
+            str(run.folder) for run in runs if weights(run.folder) != weights(runs[-1].folder)
+        ]
         sys.exit(f"made with other weights, delete them: {' '.join(folders)}")
 
 
@@ -195,9 +165,9 @@ def _section(runs: Sequence[Run]) -> list[str]:
         names = ("front-share", "pose-entropy", "pose-consistency", "likeness")
         told = [_mean([each[name] for each in values]) for name in names]
         failed = sum(run.failed() for run in own)
-        minutes = statistics.median(run.minutes() for run in own)
+        taken = statistics.median(minutes(run.folder) for run in own)
         share = f"{failed} ({failed / len(own):.0%})"
-        rows.append([method, str(len(own)), share, counted, *told, f"{minutes:.1f}"])
+        rows.append([method, str(len(own)), share, counted, *told, f"{taken:.1f}"])
     return [
         markdown(header, rows),
         "",
@@ -220,7 +190,7 @@ def _picture(runs: Sequence[Run]) -> None:
     prompts, seed = PICTURED
     for method in dict.fromkeys(run.method for run in runs):
         own = [Run(method, prompt, seed) for prompt in prompts]
-        rows = [row for run in own if run.finished for row in _true_and_made(run)]
+        rows = [row for run in own if finished(run.folder) for row in _true_and_made(run)]
         if rows:
             path = IMAGES / f"toybox_{method}.png"
             save_png(path, contact_sheet(torch.cat(rows), COLUMNS))

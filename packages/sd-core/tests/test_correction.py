@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator
 
-from sd_core.correction import Correction, limited
+from sd_core.correction import Correction, limited, relative_length
 
 
 def lengths(latents):
@@ -34,3 +34,15 @@ def test_what_may_be_rounding_is_enlarged_by_no_more_than_16384():
     correction = some([1e-9, 1e-4, 1.0], 0)
     found = limited(Correction(correction, "equal"), some([1.0, 1.0, 1.0], 1))
     assert lengths(found).tolist() == pytest.approx([16384e-9, 1.0, 1.0])
+
+
+def test_its_length_is_told_beside_that_of_the_residual_before_it_is_cut():
+    correction = Correction(some([4.0, 1.0, 0.0], 0), "at-most")
+    found = relative_length(correction, some([2.0, 2.0, 2.0], 1))
+    assert found.tolist() == pytest.approx([2.0, 0.5, 0.0])
+
+
+def test_beside_a_residual_of_zero_its_length_is_no_nan():
+    correction = Correction(some([1.0, 0.0, 0.0], 0))
+    found = relative_length(correction, torch.zeros(3, 2, 4, 4, dtype=torch.float64))
+    assert found[0] > 1e10 and found[1:].tolist() == [0.0, 0.0]

@@ -144,6 +144,26 @@ def test_pictures_are_diffused_between_minus_one_and_one(bank):
     torch.testing.assert_close(bank.decode(bank.encode(images)), images)
 
 
+def test_contrast_narrows_the_range_and_hides_the_pictures_at_a_lower_t(bank):
+    """At half the contrast the posterior is what it was where σ/α is twice as large."""
+    pictures = bank.decode(bank.bank)
+    faint = ImageBankPrior(pictures, contrast=0.5)
+    plain = ImageBankPrior(pictures)
+    torch.testing.assert_close(faint.encode(pictures), pictures - 0.5)
+    torch.testing.assert_close(faint.decode(faint.encode(pictures)), pictures)
+    noise = torch.randn(1, 3, 4, 4, generator=Generator().manual_seed(1), dtype=torch.float64)
+    guesses = {}
+    for name, prior, wanted in (("faint", faint, 1.0), ("plain", plain, 2.0)):
+        times = torch.arange(1000)
+        ratio = prior.schedule.sigma(times, noise) / prior.schedule.alpha(times, noise)
+        t = (ratio.flatten() - wanted).abs().argmin()[None]
+        alpha, sigma = prior.schedule.alpha(t, noise), prior.schedule.sigma(t, noise)
+        noisy = alpha * prior.bank[:1] + sigma * noise
+        found = prior.predict_noise(noisy, t, prior.encode_text([""]))
+        guesses[name] = prior.decode((noisy - sigma * found) / alpha)
+    torch.testing.assert_close(guesses["faint"], guesses["plain"], rtol=0, atol=2e-3)
+
+
 @pytest.mark.parametrize("text", ["dog, side view", "overhead view of dog"])
 def test_view_words_that_no_picture_lists_are_dropped(bank, text):
     plain = bank.encode_text(["dog"]).tensors["log_weights"]

@@ -246,7 +246,7 @@ def test_a_callable_of_ones_own_is_a_classifier():
     prior = bank()
     method = usd(prior, classifier={"kind": "test_usd:brightness"}, jacobian="vae", limit="none")
     guided = answer(method, prior)[0]
-    assert set(guided.logs) == {"seen_bright", "seen_dark"}
+    assert set(guided.logs) == {"seen_bright", "seen_dark", "correction"}
     assert torch.isfinite(guided.gradient).all()
 
 

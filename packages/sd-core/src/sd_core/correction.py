@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from sd_core.shapes import Latents
+from sd_core.shapes import Latents, PerSample
 
 # none: as long as it is. at-most: no longer than the residual. equal: as long as the residual,
 # but for what is so short that it may be rounding.
@@ -23,6 +25,12 @@ class Correction:
     limit: Limit = "none"
 
 
+def relative_length(correction: Correction, residual: Latents) -> PerSample:
+    """‖δ‖/‖r‖ of each sample, before any limit: above 1 it is longer than the rest."""
+    own, allowed = _lengths(correction.noise), _lengths(residual)
+    return (own / allowed.clamp(min=torch.finfo(own.dtype).tiny)).flatten()
+
+
 def limited(correction: Correction, residual: Latents) -> Latents:
     """κ·δ for each sample, with κ = 1 (none) or min(m, ‖r‖/‖δ‖), m = 1 (at-most), 16384 (equal).
 
@@ -30,7 +38,10 @@ def limited(correction: Correction, residual: Latents) -> Latents:
     """
     if correction.limit == "none":
         return correction.noise
-    own = torch.linalg.vector_norm(correction.noise, dim=(1, 2, 3), keepdim=True)
-    allowed = torch.linalg.vector_norm(residual, dim=(1, 2, 3), keepdim=True)
+    own, allowed = _lengths(correction.noise), _lengths(residual)
     factor = torch.where(own > 0, allowed / own, 1.0)
     return correction.noise * factor.clamp(max=LARGEST_FACTOR if correction.limit == "equal" else 1)
+
+
+def _lengths(latents: Latents) -> Float[Tensor, "batch 1 1 1"]:
+    return torch.linalg.vector_norm(latents, dim=(1, 2, 3), keepdim=True)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
 from sd_core.config import Options, option
-from sd_core.correction import Correction, limited
+from sd_core.correction import Correction, limited, relative_length
 from sd_core.guidance import AbstractGuidance, GuidanceContext, Guided
 from sd_core.noising import Noised, draw
 from sd_core.prompts import view_texts
@@ -102,12 +102,14 @@ class AbstractResidual(AbstractGuidance):
         noised = self.noised(latents, cameras, step=step, generator=generator)
         target, source = self.sides(noised, cameras, step=step, generator=generator)
         wanted, now = target.noise.detach(), source.noise.detach()
+        logs = {**target.logs, **source.logs}
         if target.correction is not None:
+            logs["correction"] = float(relative_length(target.correction, wanted - now).mean())
             wanted = wanted + limited(target.correction, wanted - now)
         return Guided(
             gradient=residual_gradient(wanted, now, self.weights(noised, step=step)),
             t=noised.t,
-            logs={**target.logs, **source.logs},
+            logs=logs,
             observed=ObservedResidual(noised, target.observed, source.observed),
         )
 

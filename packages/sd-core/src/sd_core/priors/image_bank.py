@@ -34,6 +34,12 @@ class ImageBankOptions(Options):
     memory: int = option(
         256, "Renders that the estimator of the rendered distribution keeps.", ge=0
     )
+    contrast: float = option(
+        1.0,
+        "Pictures are diffused in [-contrast, contrast]. The lower, the more of t hides which "
+        "picture it was, and the sooner an entropic source pushes unlike views apart.",
+        gt=0.0,
+    )
 
     @field_validator("folder")
     @classmethod
@@ -45,13 +51,17 @@ class ImageBankOptions(Options):
 def build(config: ImageBankOptions, context: PriorContext) -> "ImageBankPrior":
     """The entry's `build`: reads the folder."""
     images, prompts = _read_folder(Path(config.folder))
-    return ImageBankPrior(images.to(context.device), prompts, memory=config.memory)
+    return ImageBankPrior(
+        images.to(context.device), prompts, memory=config.memory, contrast=config.contrast
+    )
 
 
 class ImageBankPrior(ExactPrior):
     """p(x0) = Σᵢ wᵢ·δ(x0 - xᵢ): the perfectly trained model that has memorised its pictures.
 
-    Pictures in [0, 1] are diffused in [-1, 1], as pixel diffusion models do.
+    Pictures in [0, 1] are diffused in [-b, b]. Pixel diffusion models take b = 1; a smaller b hides
+    pictures at a lower t (Chen 2023, arXiv:2301.10972, 2.2). It matters: p_t(x_t) tells two members
+    apart where (α/σ)²·|xᵢ - xⱼ|² is above 1, which at b = 1 is nearly everywhere.
     """
 
     def __init__(
@@ -62,6 +72,7 @@ class ImageBankPrior(ExactPrior):
         weights: Float[Tensor, " members"] | None = None,
         schedule: NoiseSchedule | None = None,
         memory: int = 256,
+        contrast: float = 1.0,
     ) -> None:
         channels, height, width = images.shape[1:]
         super().__init__(
@@ -71,6 +82,7 @@ class ImageBankPrior(ExactPrior):
             schedule=schedule or NoiseSchedule.scaled_linear(),
             memory=memory,
         )
+        self._contrast = contrast
         self.bank = self.encode(images)
 
     def identity(self) -> dict[str, str]:
@@ -78,10 +90,10 @@ class ImageBankPrior(ExactPrior):
         return {**super().identity(), "pictures": str(len(self.bank)), "sha256": digest[:16]}
 
     def encode(self, images: Images, *, generator: Generator | None = None) -> Latents:
-        return 2 * images - 1
+        return self._contrast * (2 * images - 1)
 
     def decode(self, latents: Latents) -> Images:
-        return (latents + 1) / 2
+        return (latents / self._contrast + 1) / 2
 
     def log_joint(
         self, noisy: Latents, t: Timesteps, condition: Condition

@@ -1,0 +1,48 @@
+"""Studies made of many runs: each begins or goes on by the command, one thread each."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def score_distill(*arguments: str) -> None:
+    """The last line of what it says is told where it fails."""
+    command = [sys.executable, "-c", "import sys; from sd_core.cli import main; sys.exit(main())"]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *arguments], env=alone, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        sys.exit(f"score-distill {' '.join(arguments)}: {said[-1] if said else done.returncode}")
+
+
+def finished(folder: Path) -> bool:
+    return (folder / "final" / "contact_sheet.png").is_file()
+
+
+def complete(folder: Path, *arguments: str) -> None:
+    """`score-distill run` with these arguments into this folder, from where it was stopped."""
+    if finished(folder):
+        return
+    if (folder / "config.json").is_file():
+        score_distill("resume", str(folder), "--quiet")
+        return
+    score_distill(
+        *("run", *arguments, "--output", str(folder), "--quiet"),
+        *("--set", "run.threads=1", "--set", "run.turntable_frames=0"),
+    )
+
+
+def minutes(folder: Path) -> float:
+    """Of all the processes that a run took: in each, the log counts from 0."""
+    lines = (folder / "log.jsonl").read_text("utf-8").splitlines()
+    seconds = [json.loads(line)["seconds"] for line in lines]
+    ends = [now for now, after in zip(seconds, [*seconds[1:], 0.0], strict=True) if after < now]
+    return sum(ends) / 60
+
+
+def weights(folder: Path) -> str:
+    """Which model a run was made with."""
+    made_by = json.loads((folder / "made_by.json").read_text("utf-8"))
+    return str(made_by["prior"].get("weights", ""))
