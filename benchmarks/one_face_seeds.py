@@ -50,6 +50,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     ),
     "USD, the prior's marginal": ("--set", "guidance.source=sds"),
     MIX: (),
+    "the same, pictures in [-1, 1]": ("--set", "prior.contrast=1"),
+    "the same, a camera in each twelfth": ("--set", "stages.0.cameras.stratified_azimuth=true"),
 }
 # Of a true object 1.386 and 1: the face is whole, and all follows from it.
 LEAST_ENTROPY, LEAST_CONSISTENCY = 1.3, 0.9

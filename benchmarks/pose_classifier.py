@@ -1,7 +1,7 @@
-"""How well USD's matching classifier names the pose of true toybox views: RecDreamer's table 6.
+"""How well USD's classifiers name the pose of true toybox views: RecDreamer's table 6, and texts.
 
 Templates are one view of each pose, of an object like the one that is seen or less like it; the
-features are those of the toybox's CLIP. Some minutes.
+features are those of the toybox's CLIP, which compares the views with texts, too. Some minutes.
 """
 
 from collections.abc import Iterator
@@ -23,6 +23,8 @@ from sd_guidance_usd.matching import (
     pose_log_probabilities,
     released_log_probabilities,
 )
+from sd_guidance_usd.phrases import text_of
+from sd_guidance_usd.text_classifier import TextClassifier
 from sd_toybox.model.folders import CLIP, shipped_folder
 from sd_toybox.world.kinds import COLOURS, KINDS
 from sd_toybox.world.pictures import world_pictures
@@ -35,6 +37,9 @@ VALUES = {
     "released": MatchingOptions(normalise="released", pose_temperature=0.01),
     "toybox": MatchingOptions(augmentations=0, patch_temperature=0.2),
 }
+# What the world's captions call each of `POSES`: one word for both sides.
+WORD_OF_POSE = ("front", "side", "back", "side")
+WORDS = tuple(dict.fromkeys(WORD_OF_POSE))
 
 Probabilities = Float[Tensor, "views classes"]
 Labels = Int[Tensor, " views"]
@@ -97,11 +102,29 @@ def judged(
     return probabilities, torch.cat(labels)
 
 
+@torch.no_grad()
+def judged_by_text(model: str, *, with_prompt: bool) -> tuple[Probabilities, Labels]:
+    """The same views, by the kind text: of `WORDS`, and which of them is true."""
+    probabilities, labels, generator = [], [], Generator().manual_seed(7)
+    for kind, colour, _ in subjects():
+        azimuth = radians(360.0) * torch.rand(VIEWS_EACH, generator=generator)
+        phrases = {word: f"{word} view" for word in WORDS}
+        if with_prompt:
+            prompt = f"a {colour} {kind}"
+            phrases = {word: text_of(prompt, phrase) for word, phrase in phrases.items()}
+        classifier = TextClassifier(phrases, model, device=torch.device("cpu"))
+        views = world_pictures(kind, colour, cameras_at(azimuth))
+        probabilities.append(classifier.log_probabilities(views).exp())
+        words = torch.tensor([WORDS.index(word) for word in WORD_OF_POSE])
+        labels.append(words[pose_indices(azimuth)])
+    return torch.cat(probabilities), torch.cat(labels)
+
+
 def scores(probabilities: Probabilities, labels: Labels) -> list[float]:
     """Accuracy; precision, recall and F1 averaged over classes; mean probability of what is so."""
     named = probabilities.argmax(dim=1)
     precisions, recalls, balances = [], [], []
-    for pose in range(len(POSES)):
+    for pose in range(probabilities.shape[1]):
         both = float(((named == pose) & (labels == pose)).sum())
         called, true = float((named == pose).sum()), float((labels == pose).sum())
         precisions.append(both / max(called, 1.0))
@@ -114,7 +137,8 @@ def scores(probabilities: Probabilities, labels: Labels) -> list[float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    extractor = FeatureExtractor(str(shipped_folder() / CLIP), device=torch.device("cpu"))
+    model = str(shipped_folder() / CLIP)
+    extractor = FeatureExtractor(model, device=torch.device("cpu"))
     *_, (_, _, shown) = subjects()
     rows, own = [], VALUES["toybox"]
     for templates in shown:
@@ -123,10 +147,13 @@ def main() -> None:
             for part, each in probabilities.items():
                 row = [f"{score:.2f}" for score in scores(each, labels)]
                 rows.append([templates, values, part, *row])
+    for told, with_prompt in {"a red bear, side view": True, "side view": False}.items():
+        row = [f"{score:.2f}" for score in scores(*judged_by_text(model, with_prompt=with_prompt))]
+        rows.append(["none: kind text", "CLIP's own", f"to texts, '{told}'", *row])
     header = ["templates show", "values", "similarity"]
     header += ["accuracy", "precision", "recall", "F1", "p(right pose)"]
     lines = [
-        "## The matching pose classifier",
+        "## The pose classifiers",
         "",
         markdown(header, rows),
         "",
@@ -136,6 +163,8 @@ def main() -> None:
         f"are, τ_pat = {own.patch_temperature:g}) on other azimuths and pairs of colours. "
         "This CLIP was taught azimuths and never saw a mirrored picture, so its class token tells "
         "left from right: the rows of texture are no forecast for DINOv2. "
+        "The kind text has the three views of this CLIP's captions for classes, of which side is "
+        "true of half the views, so that its rows are not to be compared with those above them. "
         f"{machine('sd-guidance-usd', 'sd-toybox', 'torch')}; made by "
         "`nox -s benchmarks -- pose_classifier`.",
     ]

@@ -164,7 +164,7 @@ def views_of(run: Path, count: int) -> Images:
 def main() -> None:
     parser = argparse.ArgumentParser(description="One face in a front-heavy world")
     parser.add_argument("--output", type=Path, default=Path("runs/one_face"))
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guidance", help="another method, with its own options by default")
     parsed = parser.parse_args()

@@ -108,8 +108,8 @@ def test_describe_shows_symbol_default_bounds_and_choices(cli):
         ),
         (
             ("camras",),
-            "nothing called 'camras' to describe. Known: guidance, metric, prior, renderer, "
-            "experiment, stage, prompt, cameras, optimiser, run, timesteps, estimator. "
+            "nothing called 'camras' to describe. Known: command, guidance, metric, prior, "
+            "renderer, experiment, stage, prompt, cameras, optimiser, run, timesteps, estimator. "
             "Did you mean 'cameras'?",
         ),
         (("run", "x"), "run is one table, without names. Write: describe run."),

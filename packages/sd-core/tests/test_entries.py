@@ -8,7 +8,14 @@ from dataclasses import FrozenInstanceError, replace
 import jaxtyping
 import pytest
 
-from sd_core.entries import Entry, GuidanceEntry, MetricEntry, PriorEntry, RendererEntry
+from sd_core.entries import (
+    CommandEntry,
+    Entry,
+    GuidanceEntry,
+    MetricEntry,
+    PriorEntry,
+    RendererEntry,
+)
 from sd_core.errors import PluginError
 
 ESD = GuidanceEntry(
@@ -38,8 +45,9 @@ def package(tmp_path, monkeypatch):
 
 
 def test_each_kind_has_its_name():
-    kinds = [kind.kind for kind in (GuidanceEntry, RendererEntry, MetricEntry, PriorEntry)]
-    assert kinds == ["guidance", "renderer", "metric", "prior"]
+    entries = (GuidanceEntry, RendererEntry, MetricEntry, PriorEntry, CommandEntry)
+    kinds = [entry.kind for entry in entries]
+    assert kinds == ["guidance", "renderer", "metric", "prior", "command"]
 
 
 def test_an_entry_does_not_change():

@@ -10,6 +10,7 @@ import pytest
 
 from fake_distributions import empty_site, offering
 from sd_core import hookspecs
+from sd_core.command import CommandContext
 from sd_core.commands import describe, list_plugins
 from sd_core.guidance import GuidanceContext
 from sd_core.metric import MetricContext
@@ -22,6 +23,7 @@ HOOKS = {
     "sd_renderers": "renderer",
     "sd_metrics": "metric",
     "sd_priors": "prior",
+    "sd_commands": "command",
 }
 
 site = pytest.fixture(empty_site)
@@ -56,6 +58,7 @@ def test_the_kinds_are_listed_in_one_place():
         ("sd_renderers", RendererContext),
         ("sd_metrics", MetricContext),
         ("sd_priors", PriorContext),
+        ("sd_commands", CommandContext),
     ],
 )
 def test_each_hook_says_what_build_is_called_with(name, context):

@@ -320,5 +320,6 @@ def test_a_wrong_kind_gets_the_kinds(site):
     with pytest.raises(PluginError) as caught:
         listed().find("guidence", "esd")
     assert str(caught.value) == (
-        "no kind 'guidence'. Kinds: guidance, metric, prior, renderer. Did you mean 'guidance'?"
+        "no kind 'guidence'. Kinds: command, guidance, metric, prior, renderer. "
+        "Did you mean 'guidance'?"
     )

@@ -13,6 +13,7 @@ from torch import nn
 
 from runner_world import TWO_STAGES, assert_same_end, one_stage, two_stages
 from sd_core import show
+from sd_core.baselines.sds import SDS
 from sd_core.baselines.vsd import VSD
 from sd_core.building import build_prior, build_stage
 from sd_core.checkpoint import CheckpointLabel, load_checkpoint, save_checkpoint
@@ -194,6 +195,35 @@ def test_a_sick_stage_is_named_with_a_command_that_changes_it(tmp_path, stage):
 
 
 # what is written
+
+
+def test_a_method_has_a_folder_in_the_run_of_its_stage_alone(tmp_path, monkeypatch):
+    told = []
+
+    def noting(kind):
+        real = kind.__init__
+
+        def build(self, config, context):
+            told.append((kind.__name__, context.folder))
+            real(self, config, context)
+
+        return build
+
+    for kind in (SDS, VSD):
+        monkeypatch.setattr(kind, "__init__", noting(kind))
+    mix = {"name": "mix", "target": "sds", "source": "vsd"}
+    run = SmallRun(table({"steps": 2}, {"steps": 4, "guidance": mix}), tmp_path / "run")
+    run.go(steps=5)
+    guidance = tmp_path / "run" / "guidance"
+    mixed = [("SDS", guidance / "stage_1" / "sds"), ("VSD", guidance / "stage_1" / "vsd")]
+    assert told == [("SDS", guidance / "stage_0"), *mixed]
+    assert not guidance.exists()  # these two leave nothing
+    told.clear()
+    run.resume()
+    assert told == mixed
+    told.clear()
+    build_stage(run.experiment, 0, build_prior(run.experiment), None)
+    assert told == [("SDS", None)]
 
 
 def test_the_log_has_one_line_a_step(tmp_path):

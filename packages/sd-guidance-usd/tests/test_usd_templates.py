@@ -11,7 +11,7 @@ from sd_core.priors.image_bank import ImageBankPrior
 from sd_guidance_usd.features import Features
 from sd_guidance_usd.templates import (
     choose_templates,
-    load_templates,
+    load_pictures,
     most_typical,
     with_mirrored,
 )
@@ -30,7 +30,7 @@ def plain_features(images):
 def test_each_picture_of_a_folder_is_a_class_named_by_its_file(tmp_path):
     front, side = save(tmp_path, "front.png", 0), save(tmp_path, "side.png", 1)
     (tmp_path / "notes.txt").write_text("not a picture")
-    found = load_templates(tmp_path, mirrored=("side",))
+    found = with_mirrored(load_pictures(tmp_path), ("side",))
     assert found.classes == ("front", "side", "mirrored_side")
     for picture, pixels in zip(found.pictures, (front, side, side[:, ::-1]), strict=True):
         assert np.array_equal(picture.movedim(0, -1).numpy(), pixels)
@@ -38,14 +38,14 @@ def test_each_picture_of_a_folder_is_a_class_named_by_its_file(tmp_path):
 
 def test_a_folder_without_two_pictures_of_one_size_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="which has 0 pictures"):
-        load_templates(tmp_path, mirrored=())
+        load_pictures(tmp_path)
     save(tmp_path, "front.png", 0)
     save(tmp_path, "back.png", 0, size=(4, 4))
     with pytest.raises(ConfigError, match="differ in size"):
-        load_templates(tmp_path, mirrored=())
+        load_pictures(tmp_path)
     (tmp_path / "back.png").write_bytes(b"no picture")
     with pytest.raises(ConfigError, match="cannot read the template"):
-        load_templates(tmp_path, mirrored=())
+        load_pictures(tmp_path)
 
 
 def test_only_templates_that_are_there_can_be_mirrored():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -116,13 +117,21 @@ def build_scene(
 
 
 def complete_stage(
-    experiment: Experiment, index: int, prior: AbstractPrior, scene: BuiltScene
+    experiment: Experiment,
+    index: int,
+    prior: AbstractPrior,
+    scene: BuiltScene,
+    *,
+    folder: Path | None = None,
 ) -> BuiltStage:
-    """The second half: the method, and the optimiser over the parameters that the scene now has."""
+    """The second half: the method, and the optimiser over the parameters that the scene now has.
+
+    `folder` is for what the stage's method leaves for people to look at.
+    """
     stage = experiment.stages[index]
     # A seed of its own: what the scene drew, or a load instead of it, never shifts the method.
     with _seeded(_seed(experiment, f"stage {index} guidance")):
-        guidance = _build_guidance(experiment, stage.guidance, prior)
+        guidance = _build_guidance(experiment, stage.guidance, prior, folder)
     return BuiltStage(
         renderer=scene.renderer,
         guidance=guidance,
@@ -183,12 +192,15 @@ def _declared_part(choice: Choice, name: str, options: Mapping[str, Any]) -> Cho
 
 
 def _build_guidance(
-    experiment: Experiment, choice: Choice, prior: AbstractPrior
+    experiment: Experiment, choice: Choice, prior: AbstractPrior, folder: Path | None
 ) -> AbstractGuidance:
     def find(name: str, options: Mapping[str, Any]) -> AbstractGuidance:
-        return _build_guidance(experiment, _declared_part(choice, name, options), prior)
+        part = _declared_part(choice, name, options)
+        return _build_guidance(experiment, part, prior, folder and folder / name)
 
-    context = GuidanceContext(prior=prior, prompt=experiment.options.prompt, find=find)
+    context = GuidanceContext(
+        prior=prior, prompt=experiment.options.prompt, find=find, folder=folder
+    )
     built = choice.entry.load_build()(choice.options, context)
     guidance = checked(built, AbstractGuidance, choice.entry)  # type: ignore[type-abstract]
     guidance.name = choice.entry.name

@@ -5,8 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from sd_core.errors import ScoreDistillationError
+from sd_core.errors import ScoreDistillationError, nearest
+
+if TYPE_CHECKING:
+    from sd_core.plugins import Plugins
 
 # Imported when the command is given, so that the others stay quick.
 COMMAND_MODULES = {
@@ -27,9 +31,9 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a user's mistake is one line on stderr and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parsed = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
-        code = _dispatch(parsed)
+        parsed, plugins = _parse(arguments)
+        code = _dispatch(parsed, plugins)
         sys.stdout.flush()  # here, where a closed pipe is caught, and not at exit
         return code
     except ScoreDistillationError as error:
@@ -42,16 +46,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _dispatch(parsed: argparse.Namespace) -> int:
+def _parse(arguments: list[str]) -> "tuple[argparse.Namespace, Plugins]":
+    """Plugins are asked for commands only where the first word is none that is built in."""
+    name = arguments[0] if arguments else "-"
+    if name in COMMAND_MODULES or name.startswith("-"):
+        parsed = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
+        return parsed, _load_plugins(parsed)
+    plugins = _load_plugins(_shared_parser().parse_known_args(arguments[1:])[0])
+    commands = plugins.of_kind("command")
+    if name not in commands:
+        _parser().error(_no_such_command(name, plugins))
+    parser = argparse.ArgumentParser(
+        prog=f"score-distill {name}",
+        description=commands[name].summary,
+        parents=[_shared_parser()],
+    )
+    _add_experiment_options(parser)
+    _add_command_options(parser)
+    parsed = parser.parse_args(arguments[1:], argparse.Namespace(arguments=arguments, command=name))
+    return parsed, plugins
+
+
+def _load_plugins(parsed: argparse.Namespace) -> "Plugins":
     from sd_core.plugins import load_plugins
 
-    plugins = load_plugins(blocked=parsed.block, strict=parsed.strict)
-    command = import_module(f"sd_core.commands.{COMMAND_MODULES[parsed.command]}")
-    exit_code: int = command.main(parsed, plugins)
+    return load_plugins(blocked=parsed.block, strict=parsed.strict)
+
+
+def _no_such_command(name: str, plugins: "Plugins") -> str:
+    of_plugins = list(plugins.of_kind("command"))
+    known = [*COMMAND_MODULES, *of_plugins]
+    told = (
+        f"no command named {name!r}. Built in: {', '.join(COMMAND_MODULES)}; "
+        f"of plugins: {', '.join(of_plugins) or 'none installed'}.{nearest(name, known)}"
+    )
+    return " ".join([told, *map(str, plugins.broken)])
+
+
+def _dispatch(parsed: argparse.Namespace, plugins: "Plugins") -> int:
+    module = COMMAND_MODULES.get(parsed.command, "of_plugin")
+    exit_code: int = import_module(f"sd_core.commands.{module}").main(parsed, plugins)
     return exit_code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _shared_parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--block", action="append", default=[], metavar="NAME", help="leave a plugin out"
@@ -59,9 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument(
         "--strict", action="store_true", help="a broken plugin is a failure, not a remark"
     )
+    return shared
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = _shared_parser()
     parser = argparse.ArgumentParser(
         prog="score-distill",
         description="Text-to-3D by score distillation, with every method as a plugin.",
+        epilog="Plugins may add commands; score-distill plugins lists them.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="the version of sd-core")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -97,21 +141,37 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run_options(run: argparse.ArgumentParser) -> None:
-    run.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
-    run.add_argument("--prompt", metavar="TEXT", help="what to make")
-    run.add_argument("--guidance", metavar="NAME", help="the method of every stage")
-    run.add_argument("--renderer", metavar="NAME", help="the scene of every stage")
-    run.add_argument("--prior", metavar="NAME", help="the frozen model")
-    run.add_argument("--seed", metavar="N", help="seed of every random draw")
-    run.add_argument(
+    _add_experiment_options(run)
+    run.add_argument("--output", metavar="FOLDER", help="run folder (default: runs/PROMPT-...)")
+    _add_quiet(run)
+
+
+def _add_command_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--with",
+        action="append",
+        default=[],
+        dest="own",
+        metavar="KEY=VALUE",
+        help="an option of the command; describe command NAME lists them",
+    )
+    command.add_argument("--output", metavar="FOLDER", help="where the command's files go")
+
+
+def _add_experiment_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
+    parser.add_argument("--prompt", metavar="TEXT", help="what to make")
+    parser.add_argument("--guidance", metavar="NAME", help="the method of every stage")
+    parser.add_argument("--renderer", metavar="NAME", help="the scene of every stage")
+    parser.add_argument("--prior", metavar="NAME", help="the frozen model")
+    parser.add_argument("--seed", metavar="N", help="seed of every random draw")
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="one option, such as stages.0.guidance.scale=7.5, or guidance.scale=7.5 in all stages",
     )
-    run.add_argument("--output", metavar="FOLDER", help="run folder (default: runs/PROMPT-...)")
-    _add_quiet(run)
 
 
 def _add_export_options(export: argparse.ArgumentParser) -> None:
@@ -152,7 +212,8 @@ def _add_evaluate_options(evaluate: argparse.ArgumentParser) -> None:
 
 def _add_describe_options(describe: argparse.ArgumentParser) -> None:
     describe.add_argument(
-        "kind", help="guidance, renderer, metric, prior; or experiment, stage, cameras, ..."
+        "kind",
+        help="guidance, renderer, metric, prior, command; or experiment, stage, ...",
     )
     describe.add_argument("name", nargs="?", help="the plugin's name")
 

@@ -44,4 +44,5 @@ def limited(correction: Correction, residual: Latents) -> Latents:
 
 
 def _lengths(latents: Latents) -> Float[Tensor, "batch 1 1 1"]:
-    return torch.linalg.vector_norm(latents, dim=(1, 2, 3), keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(latents, dim=(1, 2, 3), keepdim=True)
+    return lengths

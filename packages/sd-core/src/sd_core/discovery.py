@@ -18,7 +18,14 @@ import pluggy
 from packaging.requirements import Requirement
 
 from sd_core import hookspecs
-from sd_core.entries import Entry, GuidanceEntry, MetricEntry, PriorEntry, RendererEntry
+from sd_core.entries import (
+    CommandEntry,
+    Entry,
+    GuidanceEntry,
+    MetricEntry,
+    PriorEntry,
+    RendererEntry,
+)
 from sd_core.errors import PluginError, nearest
 
 CORE = "sd-core"
@@ -30,6 +37,7 @@ ENTRY_OF_HOOK: dict[str, type[Entry]] = {
     "sd_renderers": RendererEntry,
     "sd_metrics": MetricEntry,
     "sd_priors": PriorEntry,
+    "sd_commands": CommandEntry,
 }
 
 

@@ -124,6 +124,13 @@ class PriorEntry(Entry):
         return self._load(self.stages)
 
 
+@dataclass(frozen=True)
+class CommandEntry(Entry):
+    """A command of `score-distill`, from `sd_commands`; its `build` does the work."""
+
+    kind: ClassVar[str] = "command"
+
+
 def _kebab(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "my-name"
 

@@ -8,6 +8,7 @@ subclass `ResidualGuidance` (residual.py) and override that part. Any other form
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Generator, nn
@@ -41,11 +42,15 @@ class GuidanceContext:
 
     `find(name, options)` builds another installed method, for methods made of others: one that
     the options' own `made_of()` declares.
+
+    `folder` is where a method may leave files that people look at, of this method alone; a resumed
+    run is given the same one again. It need not be there yet. None without a run folder.
     """
 
     prior: AbstractPrior
     prompt: PromptOptions
     find: "Callable[[str, Mapping[str, Any]], AbstractGuidance]"
+    folder: Path | None = None
 
 
 class AbstractGuidance(nn.Module, ABC):

@@ -1,4 +1,4 @@
-"""The four hooks. A plugin is a package that implements one of them; start reading here.
+"""The five hooks. A plugin is a package that implements one of them; start reading here.
 
 A plugin's module is imported whenever plugins are listed, so it imports nothing heavy: an entry
 only names where its options and its code are, and they are imported when they are used.
@@ -8,7 +8,13 @@ from collections.abc import Iterable
 
 import pluggy
 
-from sd_core.entries import GuidanceEntry, MetricEntry, PriorEntry, RendererEntry
+from sd_core.entries import (
+    CommandEntry,
+    GuidanceEntry,
+    MetricEntry,
+    PriorEntry,
+    RendererEntry,
+)
 
 hookspec = pluggy.HookspecMarker("sd_core")
 hookimpl = pluggy.HookimplMarker("sd_core")
@@ -127,4 +133,34 @@ def sd_priors() -> Iterable[PriorEntry]:  # type: ignore[empty-body]
     with `config`, a subclass of `sd_core.config.Options`, and calls `build(options, context)` with
     a `sd_core.prior.PriorContext`; it gives an `AbstractPrior`. An entry may add `stages`, where a
     `sd_core.stage_defaults.StageDefaults` is: the scene and the cameras that suit this model.
+    """
+
+
+@hookspec
+def sd_commands() -> Iterable[CommandEntry]:  # type: ignore[empty-body]
+    """Offer commands: `score-distill NAME`, for work around an experiment.
+
+    ```toml
+    [project.entry-points.sd_core]
+    atlas = "sd_command_atlas"
+    ```
+    ```python
+    from sd_core import hookimpl
+    from sd_core.entries import CommandEntry
+
+    @hookimpl
+    def sd_commands():
+        return [CommandEntry(
+            name="atlas",
+            summary="Pictures of the prompt from all sides, by the prior alone",
+            reference="Doe 2026, arXiv:2601.00000",
+            config="sd_command_atlas.atlas:AtlasOptions",
+            build="sd_command_atlas.atlas:make_atlas",
+        )]
+    ```
+    Called once, when the program starts, if the command is none that is built in. The experiment is
+    told as `run` is told it, by a file, `--prompt` and `--set`, and is checked; it need not be run.
+    `--with KEY=VALUE` sets the command's own options, checked with `config`, a subclass of
+    `sd_core.config.Options`. Then the host calls `build(options, context)` with a
+    `sd_core.command.CommandContext`; it does the work and gives nothing.
     """

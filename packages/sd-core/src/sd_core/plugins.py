@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
+from sd_core.cli import COMMAND_MODULES
 from sd_core.discovery import (
     CORE,
     ENTRY_OF_HOOK,
@@ -128,6 +129,8 @@ def _offered(
     everything = list(call_hooks(candidate.load(), candidate.name))  # who breaks cannot clash
     for entry in everything:
         key = entry.kind, entry.name
+        if entry.kind == "command" and entry.name in COMMAND_MODULES:
+            raise PluginError(f"offers command '{entry.name}', which is built in. Rename it.")
         first = offered.get(key) or earlier.get(key)
         if first and first.source == source:
             raise PluginError(f"offers {entry.kind} '{entry.name}' twice. Rename one.")

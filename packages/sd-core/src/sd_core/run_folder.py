@@ -6,6 +6,7 @@ log.jsonl     one line a step
 previews/     pictures along the way
 checkpoints/  the last two
 scenes/       the scene at the end of each stage
+guidance/     what a stage's method leaves to look at, if anything
 final/        contact sheet, turntable, depth, normals; what `export` writes
 metrics.json  what `evaluate` measured, from which views, with which versions
 """
@@ -125,6 +126,10 @@ class RunFolder:
 
     def scenes(self, stage: int) -> Path:
         return self.path / "scenes" / f"stage_{stage}"
+
+    def guidance(self, stage: int) -> Path:
+        """For the method of that stage, which makes it if it has something to leave."""
+        return self.path / "guidance" / f"stage_{stage}"
 
     def append_resumed(self, record: Table) -> Table:
         """Add to the list `resumed` of made_by.json; gives the record before, the run's own first.

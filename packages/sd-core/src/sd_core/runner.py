@@ -80,7 +80,7 @@ def run_stages(
             load_state(renderer, finished_scene(folder, index)["scene"], "scene")
             continue
         here = start if index == start.stage else Start(index)
-        built = _complete(experiment, prior, scene, here)
+        built = _complete(experiment, prior, folder, scene=scene, start=here)
         try:
             yield from _run_stage(experiment, built, prior, folder, start=here, stop=stop)
         except NonFiniteGradientError as error:
@@ -98,14 +98,21 @@ def run_stages(
 
 
 def _complete(
-    experiment: Experiment, prior: AbstractPrior, scene: BuiltScene, start: Start
+    experiment: Experiment,
+    prior: AbstractPrior,
+    folder: RunFolder,
+    *,
+    scene: BuiltScene,
+    start: Start,
 ) -> BuiltStage:
     """The rest of the stage that `start` names, in the state of its checkpoint."""
+    if start.state is not None:
+        # First the scene: a load may exchange its parameters, and the optimiser holds the new ones.
+        load_state(scene.renderer, start.state["scene"], "scene")
+    of_method = folder.guidance(start.stage)
+    built = complete_stage(experiment, start.stage, prior, scene, folder=of_method)
     if start.state is None:
-        return complete_stage(experiment, start.stage, prior, scene)
-    # First the scene: a load may exchange its parameters, and the optimiser holds the new ones.
-    load_state(scene.renderer, start.state["scene"], "scene")
-    built = complete_stage(experiment, start.stage, prior, scene)
+        return built
     load_state(built.guidance, start.state["guidance"], "guidance")
     try:
         built.optimiser.load_state_dict(start.state["optimiser"])

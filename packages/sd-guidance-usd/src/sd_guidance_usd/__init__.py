@@ -7,7 +7,7 @@ the poses that are seen too often, towards those that are seen too rarely.
 """
 
 from sd_core import hookimpl
-from sd_core.entries import GuidanceEntry
+from sd_core.entries import CommandEntry, GuidanceEntry
 
 
 @hookimpl
@@ -19,5 +19,18 @@ def sd_guidance_methods() -> list[GuidanceEntry]:
             reference="Zheng et al. 2025, RecDreamer, arXiv:2502.12640",
             config="sd_guidance_usd.options:USDOptions",
             build="sd_guidance_usd.usd:USD",
+        )
+    ]
+
+
+@hookimpl
+def sd_commands() -> list[CommandEntry]:
+    return [
+        CommandEntry(
+            name="templates",
+            summary="Pictures of each pose that the prior makes, for the classifier of usd",
+            reference="Zheng et al. 2025, RecDreamer, arXiv:2502.12640, section 3.3",
+            config="sd_guidance_usd.templates_command:TemplatesOptions",
+            build="sd_guidance_usd.templates_command:make_templates",
         )
     ]

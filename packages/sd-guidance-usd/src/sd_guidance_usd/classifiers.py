@@ -1,5 +1,7 @@
 """The classifier that the options name."""
 
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -8,21 +10,27 @@ from torch import Generator, Tensor, nn
 
 from sd_core.errors import ConfigError
 from sd_core.guidance import GuidanceContext
+from sd_core.prior import AbstractPrior
 from sd_core.priors.exact import ExactPrior
 from sd_core.shapes import Images
 from sd_guidance_usd.classifier import PictureClassifier
 from sd_guidance_usd.exact_classifier import ExactClassifier
-from sd_guidance_usd.features import FeatureExtractor
+from sd_guidance_usd.features import Extractor, FeatureExtractor
 from sd_guidance_usd.matching import MatchingClassifier
-from sd_guidance_usd.options import USDOptions
+from sd_guidance_usd.options import ClassifierOptions, USDOptions
+from sd_guidance_usd.phrases import text_of
 from sd_guidance_usd.pose_judge import AbstractPoseJudge, NoisyJudge, PictureJudge
 from sd_guidance_usd.rectifier import LogProbabilities, wanted_shares
 from sd_guidance_usd.templates import (
+    Pictures,
+    check_file_names,
     choose_templates,
     class_names,
-    load_templates,
+    kept_pictures,
+    load_pictures,
     with_mirrored,
 )
+from sd_guidance_usd.text_classifier import USUAL_CLIP, TextClassifier, reads_texts
 
 # Where neither the options nor the prior name an encoder: the paper's.
 USUAL_ENCODER = "facebook/dinov2-small"
@@ -40,32 +48,85 @@ def build_judge(
     classifier: PictureClassifier
     if kind == "matching":
         classifier = build_matching(config, context)
+    elif kind == "text":
+        classifier = build_text(config, context)
     else:
         classifier = OwnClassifier(kind, prior.device)
     return classifier.classes, PictureJudge(classifier, prior, config.jacobian)
 
 
 def build_matching(config: USDOptions, context: GuidanceContext) -> MatchingClassifier:
-    """Its templates from the folder, or from the prior; the same for the same seed of the run."""
+    """Its templates from the folder, or from the prior; the same for the same seed of the run.
+
+    They are kept in the run folder, where a resumed run finds them.
+    """
     options, prior = config.classifier, context.prior
-    model = options.model or prior.image_encoder or USUAL_ENCODER
-    extractor = FeatureExtractor(model, device=prior.device, size=options.size)
-    seed = int(torch.randint(2**62, ()))  # of the state that the experiment has seeded
-    generator = Generator(prior.device).manual_seed(seed)
-    if options.templates is not None:
-        templates = load_templates(Path(options.templates), options.mirrored)
+    extractor = build_extractor(options, prior)
+    # Of the state that the experiment has seeded; a resumed run draws the second, too, in vain.
+    copying, making = (
+        Generator(prior.device).manual_seed(int(torch.randint(2**62, ()))) for _ in range(2)
+    )
+    make: Callable[[], Pictures]
+    if options.templates is None:
+        check_phrases(config)
+        make = partial(_new_pictures, options, context, extractor, making)
     else:
-        # A slip is told before the prior makes any picture.
-        classes = class_names(tuple(options.phrases), options.mirrored)
-        wanted_shares(classes, config.wanted, config.only)
-        texts = {
-            name: f"{context.prompt.text}, {phrase}" for name, phrase in options.phrases.items()
-        }
-        chosen = choose_templates(
-            prior, texts, extractor, candidates=options.candidates, generator=generator
-        )
-        templates = with_mirrored(chosen, options.mirrored)
-    return MatchingClassifier(templates, extractor=extractor, options=options, generator=generator)
+        make = partial(load_pictures, Path(options.templates))
+    if context.folder is None:
+        found = make()
+    else:
+        order = options.phrases if options.templates is None else None
+        found = kept_pictures(context.folder / "templates", make, order=order)
+    pictures = {name: picture.to(prior.device) for name, picture in found.items()}
+    templates = with_mirrored(pictures, options.mirrored)
+    return MatchingClassifier(templates, extractor=extractor, options=options, generator=copying)
+
+
+def build_extractor(options: ClassifierOptions, prior: AbstractPrior) -> FeatureExtractor:
+    """The encoder that is told, or else the prior's own, or else the paper's."""
+    model = options.model or prior.image_encoder or USUAL_ENCODER
+    return FeatureExtractor(model, device=prior.device, size=options.size)
+
+
+def check_phrases(config: USDOptions) -> None:
+    """What is wrong with the classes is told before the prior makes any picture."""
+    names = tuple(config.classifier.phrases)
+    check_file_names(names)
+    wanted_shares(class_names(names, config.classifier.mirrored), config.wanted, config.only)
+
+
+def _new_pictures(
+    options: ClassifierOptions,
+    context: GuidanceContext,
+    extractor: Extractor,
+    generator: Generator,
+) -> Pictures:
+    texts = {name: text_of(context.prompt.text, phrase) for name, phrase in options.phrases.items()}
+    return choose_templates(
+        context.prior, texts, extractor, candidates=options.candidates, generator=generator
+    )
+
+
+def build_text(config: USDOptions, context: GuidanceContext) -> TextClassifier:
+    """Of the prior's own encoder if that reads texts; what the prior cannot read is refused."""
+    options, prior = config.classifier, context.prior
+    own = prior.image_encoder
+    model = options.model or (own if own and reads_texts(Path(own)) else USUAL_CLIP)
+    # A slip is told before a model is loaded.
+    wanted_shares(tuple(options.phrases), config.wanted, config.only)
+    texts = {
+        name: phrase if options.whole_phrases else text_of(context.prompt.text, phrase)
+        for name, phrase in options.phrases.items()
+    }
+    if model == own:
+        prior.encode_text(list(texts.values()))  # it knows which words its encoder was taught
+    return TextClassifier(
+        texts,
+        model,
+        device=prior.device,
+        size=options.size,
+        temperature=options.text_temperature,
+    )
 
 
 class OwnClassifier:
@@ -78,7 +139,7 @@ class OwnClassifier:
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(
                 f"guidance.classifier.kind is '{name}', but it cannot be loaded ({error}). Use "
-                "matching, exact, or package.module:name of something that is installed."
+                "matching, text, exact, or package.module:name of something that is installed."
             ) from None
         if isinstance(found, type) or not callable(found) or not getattr(found, "classes", ()):
             raise ConfigError(

@@ -10,13 +10,14 @@ from sd_core.errors import ConfigError
 from sd_core.prior import AbstractPrior
 from sd_core.priors.exact import ExactPrior
 from sd_core.shapes import Latents, Timesteps
+from sd_guidance_usd.phrases import text_of
 from sd_guidance_usd.rectifier import LogProbabilities, Shares
 
 
 class ExactClassifier:
     """p(c|x_t, y) = Σ_{k ∈ c} p(k|x_t, y), over the members k of the prior that y selects.
 
-    Class c holds the members that answer to the text "y, PHRASE of c". Each member of y must be in
+    Class c holds the members that answer to the text of c (`text_of`). Each member of y must be in
     exactly one class.
     """
 
@@ -28,7 +29,7 @@ class ExactClassifier:
             )
         self.prior = prior
         self.classes = tuple(phrases)
-        texts = [f"{prompt}, {phrase}" for phrase in phrases.values()]
+        texts = [text_of(prompt, phrase) for phrase in phrases.values()]
         rows = prior.encode_text([prompt, *texts]).tensors["log_weights"].isfinite()
         self._member_of = rows[1:]
         if bool((self._member_of.sum(dim=0) != rows[0].long()).any()):

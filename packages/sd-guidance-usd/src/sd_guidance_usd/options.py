@@ -12,23 +12,42 @@ from sd_core.correction import Limit
 from sd_core.presets import PresetOptions
 from sd_core.timesteps import TimestepOptions
 from sd_guidance_usd.matching import MatchingOptions
+from sd_guidance_usd.phrases import PROMPT, check_phrase
 from sd_guidance_usd.pose_judge import Jacobian
 
 
 class ClassifierOptions(MatchingOptions):
     """Who says from where a picture is seen; the options of matching are RecDreamer's."""
 
+    model: str | None = option(
+        None,
+        "matching: a vision transformer. text: a CLIP with its tokenizer. A folder or an id of the "
+        "hub; by default the prior's own, or else facebook/dinov2-small, "
+        "openai/clip-vit-large-patch14.",
+    )
     kind: str | None = option(
         None,
-        "matching: by likeness to templates, of which nothing is trained. exact: for priors that "
-        "are known exactly. Or package.module:name, a callable of yours from pictures [b 3 h w] to "
+        "matching: by likeness to templates, of which nothing is trained. text: by which phrase "
+        "fits best, as CLIP sees it, for any words (male, female). exact: for priors that are "
+        "known exactly. Or package.module:name, a callable of yours from pictures [b 3 h w] to "
         "probabilities, with its names in `classes`. By default exact where it can be.",
         min_length=1,
     )
     phrases: dict[str, str] = option(
         {"front": "front view", "side": "side view", "back": "back view"},
-        "Each class, and what is added to the prompt for it after a comma: for exact, and for "
-        "matching without `templates`.",
+        "Each class, and what is added to the prompt for it after a comma; or with {prompt} the "
+        "whole text, such as 'a female {prompt}'. For exact, for text, and for matching without "
+        "`templates`.",
+    )
+    whole_phrases: bool = option(
+        False, "text: phrases are whole texts without the prompt, such as 'a photo of a woman'."
+    )
+    text_temperature: float | None = option(
+        None,
+        "text: how sharply classes are told apart, softmax(cos/τ). By default as CLIP learned, 1/τ "
+        "= 100 in most.",
+        symbol="τ",
+        gt=0,
     )
     templates: str | None = option(
         None,
@@ -43,11 +62,36 @@ class ClassifierOptions(MatchingOptions):
         "default side, if there is one.",
     )
 
+    @field_validator("phrases")
+    @classmethod
+    def _each_says_something(cls, phrases: dict[str, str]) -> dict[str, str]:
+        for name, phrase in phrases.items():
+            check_phrase(name, phrase)
+        return phrases
+
+    @model_validator(mode="after")
+    def _whole_phrases_have_no_prompt(self) -> "ClassifierOptions":
+        for phrase in self.phrases.values():
+            if self.whole_phrases and PROMPT in phrase:
+                raise ValueError(
+                    f"the phrase '{phrase}' has {PROMPT}, but with whole_phrases nothing is put in "
+                    "its place. Remove one."
+                )
+        return self
+
     @field_validator("templates")
     @classmethod
     def _the_same_from_everywhere(cls, folder: str | None) -> str | None:
         # A run is resumed from any folder.
         return None if folder is None else str(Path(folder).expanduser().absolute())
+
+
+# What counts for one kind alone.
+OF_MATCHING = (
+    *sorted(MatchingOptions.model_fields.keys() - {"model", "size"}),
+    *("templates", "candidates", "mirrored"),
+)
+OF_TEXT = ("whole_phrases", "text_temperature")
 
 
 class USDOptions(PresetOptions, VSDOptions):
@@ -116,4 +160,21 @@ class USDOptions(PresetOptions, VSDOptions):
             raise ValueError(
                 "classifier.templates are for the kind matching, but it is exact. Remove one."
             )
+        self._refuse_another_kinds()
         return self
+
+    def _refuse_another_kinds(self) -> None:
+        """Options of `text` with another kind, those of matching with text; presets are not told.
+
+        Compared by value, since a resumed run tells every option.
+        """
+        told = self.classifier
+        preset = self.presets.get(self.preset, {}).get("classifier", {})
+        usual = ClassifierOptions.model_validate(preset)
+        others, theirs = (OF_MATCHING, "matching") if told.kind == "text" else (OF_TEXT, "text")
+        for name in others:
+            if getattr(told, name) != getattr(usual, name):
+                raise ValueError(
+                    f"classifier.{name} is for the kind {theirs}, but the kind is "
+                    f"{told.kind or 'exact or matching'}. Remove one."
+                )

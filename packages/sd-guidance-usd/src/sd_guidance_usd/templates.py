@@ -1,28 +1,41 @@
-"""One picture for each pose: from a folder, or chosen from what the prior itself makes."""
+"""One picture for each pose: from a folder, or chosen from what the prior itself makes.
 
-from collections.abc import Mapping, Sequence
+In a folder they have 8 bits a channel, so those that the prior makes are rounded to 8 bits before
+anything is done with them: a resumed run, which reads them, has the same.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Generator, Tensor
 
+from sd_core.atomic import new_folder
 from sd_core.errors import ConfigError
+from sd_core.pictures import save_png, to_bytes
 from sd_core.prior import AbstractPrior
+from sd_core.shapes import Images
 from sd_guidance_usd.features import Extractor
 from sd_guidance_usd.matching import Templates
 from sd_guidance_usd.prior_pictures import AT_ONCE, PriorPictures
+from sd_guidance_usd.separation import warn_if_alike
+
+# By class.
+Pictures = Mapping[str, Float[Tensor, "3 height width"]]
 
 MIRRORED = "mirrored_"
 USUALLY_MIRRORED = "side"
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_FILE_NAME = re.compile(r"\w[\w -]{0,63}")
 
 
-def load_templates(folder: Path, mirrored: Sequence[str] | None) -> Templates:
-    """front.png is the class "front", and so on; those in `mirrored` count mirrored, too."""
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in _SUFFIXES)
+def load_pictures(folder: Path) -> dict[str, Float[Tensor, "3 height width"]]:
+    """front.png is the class "front", and so on, sorted by name."""
+    paths = _paths(folder)
     if len({path.stem for path in paths}) < 2:
         raise ConfigError(
             f"guidance.classifier.templates is '{folder}', which has {len(paths)} pictures. Give a "
@@ -32,12 +45,30 @@ def load_templates(folder: Path, mirrored: Sequence[str] | None) -> Templates:
     sizes = {picture.shape for picture in pictures.values()}
     if len(sizes) > 1:
         raise ConfigError(f"the templates in '{folder}' differ in size. Make them all of one size.")
-    return with_mirrored(pictures, mirrored)
+    return pictures
 
 
-def with_mirrored(
-    pictures: Mapping[str, Float[Tensor, "3 height width"]], mirrored: Sequence[str] | None
-) -> Templates:
+def save_pictures(folder: Path, pictures: Pictures) -> None:
+    """front.png and so on, in place of a folder of that name; all of them or none."""
+    with new_folder(folder) as aside:
+        for name, picture in pictures.items():
+            save_png(aside / f"{name}.png", picture[None])
+
+
+def kept_pictures(
+    folder: Path, make: Callable[[], Pictures], *, order: Iterable[str] | None
+) -> Pictures:
+    """Those in the folder, in that order (None: by name); made and saved there if it is not there.
+
+    They are read in either case, so that both have the same bits.
+    """
+    if not folder.is_dir():
+        save_pictures(folder, make())
+    names = order or [path.stem for path in _paths(folder)]
+    return {name: _read(folder / f"{name}.png") for name in names}
+
+
+def with_mirrored(pictures: Pictures, mirrored: Sequence[str] | None) -> Templates:
     """Each picture a class; those named also the other way round, as "mirrored_NAME"."""
     classes = class_names(tuple(pictures), mirrored)
     turned = {MIRRORED + name: picture.flip(-1) for name, picture in pictures.items()}
@@ -59,6 +90,26 @@ def class_names(names: Sequence[str], mirrored: Sequence[str] | None) -> tuple[s
     return (*names, *(MIRRORED + name for name in mirrored))
 
 
+def check_file_names(names: Iterable[str]) -> None:
+    """A class whose pictures are made is kept as a file of its name."""
+    for name in names:
+        if not _FILE_NAME.fullmatch(name):
+            raise ConfigError(
+                f"guidance.classifier.phrases has the class {name!r}, which cannot be the name of "
+                "a picture's file. Use letters, digits, spaces, hyphens and underscores."
+            )
+
+
+@torch.no_grad()
+def candidate_pictures(
+    prior: AbstractPrior, text: str, *, count: int, generator: Generator
+) -> Images:
+    """The prior's own pictures of a text, rounded to 8 bits."""
+    own = PriorPictures(prior, text, negative="", scale=7.5, count=count, steps=25)
+    decoded = [prior.decode(some) for some in torch.split(own.sample(generator), AT_ONCE)]
+    return _pictures(to_bytes(torch.cat(decoded))).to(prior.device)
+
+
 @torch.no_grad()
 def choose_templates(
     prior: AbstractPrior,
@@ -69,12 +120,12 @@ def choose_templates(
     generator: Generator,
 ) -> dict[str, Float[Tensor, "3 height width"]]:
     """For each class the most typical of the prior's own pictures of its text."""
-    found = {}
+    found, wholes = {}, {}
     for name, text in texts.items():
-        own = PriorPictures(prior, text, negative="", scale=7.5, count=candidates, steps=25)
-        decoded = [prior.decode(some) for some in torch.split(own.sample(generator), AT_ONCE)]
-        pictures = torch.cat(decoded).clamp(0, 1)
-        found[name] = pictures[most_typical(extractor(pictures).whole)]
+        pictures = candidate_pictures(prior, text, count=candidates, generator=generator)
+        wholes[name] = extractor(pictures).whole
+        found[name] = pictures[most_typical(wholes[name])]
+    warn_if_alike(wholes)
     return found
 
 
@@ -84,10 +135,18 @@ def most_typical(features: Float[Tensor, "pictures width"]) -> int:
     return int((unit @ unit.T).sum(dim=1).argmax())
 
 
+def _paths(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in _SUFFIXES)
+
+
 def _read(path: Path) -> Float[Tensor, "3 height width"]:
     try:
         with Image.open(path) as file:
             pixels = np.array(file.convert("RGB"))
     except OSError as error:
         raise ConfigError(f"cannot read the template '{path}': {error}.") from None
-    return torch.from_numpy(pixels).movedim(2, 0).float() / 255
+    return _pictures(pixels[None])[0]
+
+
+def _pictures(levels: UInt8[np.ndarray, "batch height width 3"]) -> Images:
+    return torch.from_numpy(levels).movedim(-1, 1).contiguous().float() / 255

@@ -1,0 +1,360 @@
+"""`score-distill templates`: what it writes, what it refuses, and the page where one chooses."""
+
+import contextlib
+import http.client
+import json
+import os
+import queue
+import shlex
+import socket
+import threading
+import urllib.error
+import urllib.request
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sd_guidance_usd
+from sd_core import plugins as plugins_module
+from sd_core.cli import main
+from sd_core.plugins import load_plugins
+from sd_guidance_usd.choice_server import Pick, read_picks
+from sd_guidance_usd.features import FeatureExtractor
+from sd_guidance_usd.templates import load_pictures
+from tiny_world import CLASSES, bank_folder, encoder_folder
+
+FEW = 4
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Where the pictures and the encoder are."""
+    root = tmp_path_factory.mktemp("world")
+    return bank_folder(root / "bank"), encoder_folder(root / "encoder")
+
+
+@pytest.fixture
+def told(world, tmp_path, monkeypatch):
+    """The command's arguments; it finds usd and what is built in, in a folder of its own."""
+    load = partial(load_plugins, installed=False, extra=[sd_guidance_usd])
+    monkeypatch.setattr(plugins_module, "load_plugins", load)
+    monkeypatch.chdir(tmp_path)
+    bank, encoder = world
+    settings = (f"prior.folder={bank}", "run.threads=1")
+    own = (f"guidance.classifier.model={encoder}", f"guidance.classifier.candidates={FEW}")
+
+    def arguments(*more, guidance=("--guidance", "usd"), settings_of=own):
+        sets = [word for each in (*settings, *settings_of) for word in ("--set", each)]
+        prior = ("--prior", "image-bank")
+        return ["templates", "--prompt", "a toy", *prior, *guidance, *sets, *more]
+
+    return arguments
+
+
+def refused(capsys, arguments) -> str:
+    assert main(arguments) == 2
+    _, err = capsys.readouterr()
+    assert err.startswith("score-distill: ") and err.count("\n") == 1
+    return err.removeprefix("score-distill: ").removesuffix("\n")
+
+
+def pixels(path):
+    with Image.open(path) as file:
+        return np.array(file.convert("RGB"))
+
+
+# what it writes
+
+
+def test_it_writes_all_candidates_a_sheet_and_the_most_typical_of_each_class(told, world, capsys):
+    assert main(told("--output", "out")) == 0
+    out = Path("out")
+    assert sorted(os.listdir(out)) == ["candidates", "candidates.png", "templates"]
+    assert set(os.listdir(out / "candidates")) == set(CLASSES)
+    extractor = FeatureExtractor(str(world[1]), device=torch.device("cpu"))
+    for name in CLASSES:
+        files = [out / "candidates" / name / f"{index:02d}.png" for index in range(FEW)]
+        assert sorted((out / "candidates" / name).iterdir()) == files
+        pictures = torch.from_numpy(np.stack([pixels(file) for file in files]))
+        with torch.no_grad():
+            whole = extractor(pictures.movedim(-1, 1).float() / 255).whole
+        likeness = [
+            sum(float(torch.cosine_similarity(one, other, dim=0)) for other in whole)
+            for one in whole
+        ]
+        chosen = files[likeness.index(max(likeness))]
+        assert (out / "templates" / f"{name}.png").read_bytes() == chosen.read_bytes()
+    sheet = pixels(out / "candidates.png")
+    assert sheet.shape == (3 * 8, FEW * 8, 3)
+    place = pixels(out / "candidates" / "back" / "01.png")
+    assert np.array_equal(sheet[16:24, 8:16], place)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("go on with: score-distill run ")
+
+
+def test_a_candidate_is_a_picture_of_its_phrase(told, world):
+    main(told("--output", "out"))
+    for name in CLASSES:
+        known = [pixels(world[0] / f"{name}{index}.png").astype(float) for index in range(2)]
+        for index in range(FEW):
+            made = pixels(f"out/candidates/{name}/{index:02d}.png").astype(float)
+            assert min(np.abs(made - each).max() for each in known) < 20
+
+
+def test_the_same_seed_makes_the_same_and_another_does_not(told):
+    main(told("--output", "a"))
+    main(told("--output", "b", "--seed", "0"))
+    main(told("--output", "c", "--seed", "1"))
+    sheets = [Path(each, "candidates.png").read_bytes() for each in "abc"]
+    assert sheets[0] == sheets[1] != sheets[2]
+
+
+def test_its_last_line_is_a_run_that_takes_the_templates(told, world, capsys):
+    main(told("--output", "my toys"))
+    line = capsys.readouterr().out.splitlines()[-1].removeprefix("go on with: ")
+    assert line == (
+        "score-distill run --prompt 'a toy' --prior image-bank --guidance usd "
+        "--set 'guidance.classifier.templates=my toys/templates' "
+        "--set guidance.classifier.kind=matching"
+    )
+    more = ["--set", f"prior.folder={world[0]}", "--set", "run.threads=1"]
+    command = shlex.split(line)[2:]
+    assert main(["templates", *command, *more, *told()[-4:], "--output", "again"]) == 0
+
+
+def test_without_a_method_usd_is_as_it_is_by_default(told, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "sd_guidance_usd.templates_command.build_extractor",
+        lambda options, prior: FeatureExtractor(told()[-3].partition("=")[2], device=prior.device),
+    )
+    assert main(told("--output", "out", guidance=(), settings_of=())) == 0
+    assert len(os.listdir("out/candidates/front")) == 16
+
+
+def test_of_a_mix_the_options_of_its_usd_count(told, world, capsys):
+    mix = ("--guidance", "mix", "--set", "guidance.target=usd", "--set", "guidance.source=vsd")
+    own = "guidance.options.usd.classifier"
+    settings = (
+        f"{own}.model={world[1]}",
+        f"{own}.candidates=2",
+        f'{own}.phrases={{up="front view", "down"="back view"}}',
+    )
+    assert main(told("--output", "out", guidance=mix, settings_of=settings)) == 0
+    assert {name: len(os.listdir(f"out/candidates/{name}")) for name in ("up", "down")} == {
+        "up": 2,
+        "down": 2,
+    }
+    assert list(load_pictures(Path("out/templates"))) == ["down", "up"]
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "go on with: the same experiment and --set guidance.options.usd.classifier.templates="
+        "out/templates --set guidance.options.usd.classifier.kind=matching"
+    )
+
+
+# what it refuses
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "there is no folder for the templates. Say where: --output FOLDER."),
+        (
+            ("--output", "full"),
+            "full exists and is not an empty folder. Choose another with --output.",
+        ),
+        (
+            ("--output", "full/file"),
+            "full/file exists and is not an empty folder. Choose another with --output.",
+        ),
+        (
+            ("--output", "out", "--guidance", "vsd"),
+            "unknown key 'classifier' in stages.0.guidance.",
+        ),
+        (
+            ("--output", "out", "--set", "guidance.classifier.kind=exact"),
+            "guidance.classifier.kind is 'exact', which takes no templates. Leave it out, ",
+        ),
+        (
+            ("--output", "out", "--set", 'guidance.classifier.phrases={"../up"="front view"}'),
+            "guidance.classifier.phrases has the class '../up', which cannot be the name of ",
+        ),
+        (
+            ("--output", "out", "--set", "guidance.wanted.frnt=1"),
+            "guidance.wanted has 'frnt' with 1, ",
+        ),
+        (("--output", "out", "--with", "port=70000"), "templates.port is 70000, but it should be "),
+        (("--output", "out", "--with", "port=8000"), "templates: port is told, but no page is "),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_one_line_and_leaves_all_as_it_was(told, capsys, more, message):
+    Path("full").mkdir()
+    Path("full/file").write_text("mine")
+    assert refused(capsys, told(*more)).startswith(message)
+    assert os.listdir("full") == ["file"] and Path("full/file").read_text() == "mine"
+    assert not Path("out").exists()
+
+
+def test_another_method_is_refused(told, capsys):
+    arguments = told("--output", "out", guidance=("--guidance", "vsd"), settings_of=())
+    assert refused(capsys, arguments) == (
+        "templates are for the guidance usd, but it is vsd. Add --guidance usd."
+    )
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_made(told, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        serve = ("--with", "serve=true", "--with", f"port={port}")
+        message = refused(capsys, told("--output", "out", *serve))
+    assert message.startswith(f"port {port} of 127.0.0.1 cannot be used (")
+    assert not Path("out").exists()
+
+
+# the page
+
+
+class Lines(queue.Queue):
+    """A stdout whose lines another thread can wait for."""
+
+    def write(self, text):
+        self.put(text)
+
+    def flush(self):
+        pass
+
+    def until(self, begin):
+        while not (line := self.get(timeout=60)).startswith(begin):
+            pass
+        return line
+
+
+@contextlib.contextmanager
+def serving(arguments):
+    """The page's address, while the command runs in a thread; it must have ended by the end."""
+    lines, codes = Lines(), []
+    with contextlib.redirect_stdout(lines):
+        running = threading.Thread(target=lambda: codes.append(main(arguments)), daemon=True)
+        running.start()
+        line = lines.until("choose others at ")
+        yield line.split()[3]
+        running.join(timeout=60)
+    assert codes == [0]
+    assert lines.until("go on with: ")
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return answer.read()
+
+
+def post(url, body, kind="application/json", **headers):
+    """The status and the text."""
+    headers |= {"Content-Type": kind}
+    request = urllib.request.Request(f"{url}done", data=body, headers=headers, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def status(url, path, **headers):
+    """Of a path as it is, which urllib would tidy up."""
+    connection = http.client.HTTPConnection(url.split("/")[2], timeout=60)
+    try:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+GOOD = json.dumps({"picks": [[1, False], [3, True], [0, False]]}).encode()
+
+
+def test_the_page_shows_all_and_keeps_the_choice(told):
+    with serving(told("--output", "out", "--with", "serve=true")) as url:
+        page = get(url).decode()
+        assert "/question.json" in page and "//" not in page.replace("<!doctype html>", "")
+        before = {name: Path(f"out/templates/{name}.png").read_bytes() for name in CLASSES}
+        question = json.loads(get(f"{url}question.json"))
+        assert [(row["name"], row["count"]) for row in question] == [(c, FEW) for c in CLASSES]
+        for place, row in enumerate(question):
+            pictures = [get(f"{url}picture/{place}/{index}") for index in range(FEW)]
+            files = [Path(f"out/candidates/{row['name']}/{i:02d}.png") for i in range(FEW)]
+            assert pictures == [file.read_bytes() for file in files]
+            assert pictures[row["index"]] == before[row["name"]]
+            assert row["mirrored"] is False
+        assert post(url, GOOD) == (200, "saved")
+    candidates = Path("out/candidates")
+    assert sorted(os.listdir("out/templates")) == ["back.png", "front.png", "side.png"]
+    assert (
+        Path("out/templates/front.png").read_bytes()
+        == (candidates / "front" / "01.png").read_bytes()
+    )
+    mirrored = pixels(candidates / "side" / "03.png")[:, ::-1]
+    assert np.array_equal(pixels("out/templates/side.png"), mirrored)
+    assert np.array_equal(pixels("out/templates/back.png"), pixels(candidates / "back" / "00.png"))
+
+
+def test_nothing_but_pictures_can_be_asked_for_and_bad_posts_change_nothing(told):
+    with serving(told("--output", "out", "--with", "serve=true")) as url:
+        before = {file: file.read_bytes() for file in Path("out").rglob("*.png")}
+        for path in (
+            "/picture/3/0",
+            f"/picture/0/{FEW}",
+            "/picture/-1/0",
+            "/picture/0/../../../full",
+            "/picture/front/00.png",
+            "/../candidates.png",
+            "/candidates.png",
+            "//etc/passwd",
+            "/picture/%2e%2e/0",
+            "/done",
+        ):
+            assert status(url, path) == 404, path
+        assert status(url, "/", Host="evil.example") == 400
+        assert status(url, "/", Host=url.split("/")[2].replace("127.0.0.1", "localhost")) == 200
+        assert post(url, GOOD, kind="text/plain")[0] == 400
+        assert post(url, GOOD, Host="evil.example")[0] == 400
+        assert post(f"{url}elsewhere/", GOOD)[0] == 400
+        assert post(url, b"", **{"Content-Length": "70000"})[0] == 400
+        for body in BAD:
+            assert post(url, body)[0] == 400, body
+        assert {file: file.read_bytes() for file in Path("out").rglob("*.png")} == before
+        assert post(url, GOOD) == (200, "saved")
+
+
+BAD = [
+    b"",
+    b"no json",
+    b"\xff",
+    b"[" * 5000,
+    b"[]",
+    b"{}",
+    b'{"picks": 5}',
+    b'{"picks": []}',
+    b'{"picks": [[0, false], [0, false]]}',
+    b'{"picks": [[0, false], [0, false], [4, false]]}',
+    b'{"picks": [[0, false], [0, false], [-1, false]]}',
+    b'{"picks": [[0, false], [0, false], [true, false]]}',
+    b'{"picks": [[0, false], [0, false], [0.0, false]]}',
+    b'{"picks": [[0, false], [0, false], ["../../x", false]]}',
+    b'{"picks": [[0, false], [0, false], [0, 1]]}',
+    b'{"picks": [[0, false], [0, false], [0]]}',
+    b'{"picks": [[0, false], [0, false], [0, false]], "folder": "x"}',
+]
+
+
+@pytest.mark.parametrize("body", BAD)
+def test_what_is_no_choice_is_refused(body):
+    with pytest.raises(ValueError, match=r"."):
+        read_picks(body, [FEW] * 3)
+
+
+def test_a_choice_is_read_as_it_was_posted():
+    assert read_picks(GOOD, [FEW] * 3) == [Pick(1), Pick(3, mirrored=True), Pick(0)]
