@@ -1,0 +1,152 @@
+"""Jensen–Shannon score distillation: as printed a difference, as released a sum of attractions."""
+
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from sd_core.cameras import CameraBatch
+from sd_core.condition import Condition
+from sd_core.errors import ConfigError
+from sd_core.guidance import GuidanceContext
+from sd_core.inversion import level_at
+from sd_core.noising import Noised
+from sd_core.parameterisation import clean_from_noise
+from sd_core.prompts import view_texts
+from sd_core.residual import Prediction, ResidualGuidance
+from sd_core.shapes import Latents
+from sd_core.step import Step
+from sd_core.text_guidance import classifier_free_guidance
+from sd_core.timesteps import index_at, sample_timesteps
+from sd_guidance_jsd.fixed_grid import hops_on_fixed_grid
+from sd_guidance_jsd.gradients import attraction_target, attraction_weights, difference_weights
+from sd_guidance_jsd.minority import invert, minority_sample, standard_normal
+from sd_guidance_jsd.options import JSDOptions
+
+
+class JSD(ResidualGuidance):
+    """g = w(t)·(α/σ)·(ε̂(x̂_t, y) - ε̂(x̄_t, y)), eq. 12, or the released attraction.
+
+    x̂_t is the picture inverted to t, x̄_t what the prior takes for its clean form with fresh noise.
+    The attraction w(t)·[(z - x̂0_HD) + k·(z - x̂0_LD)] is a residual at x̂_t too, against the noise
+    of the inversion (`attraction_target`). All predictions read the same view's text.
+    """
+
+    config: JSDOptions
+    needs_own_noising = True
+
+    def __init__(self, config: JSDOptions, context: GuidanceContext) -> None:
+        super().__init__(config, context)
+        highest = index_at(config.timesteps.high, len(self.prior.schedule))
+        if float(self.prior.schedule.alphas[highest]) == 0:
+            raise ConfigError(
+                f"guidance 'jsd' denoises in one step, but t = {highest} is pure noise on this "
+                "prior's schedule. Set guidance.timesteps.high below 1."
+            )
+
+    def noised(
+        self, latents: Latents, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> Noised:
+        """x̂_t, with the noise κ that leads there."""
+        t = sample_timesteps(
+            self.config.timesteps,
+            len(latents),
+            step=step,
+            schedule=self.prior.schedule,
+            generator=generator,
+        ).to(latents.device)
+        negative, text = self._texts(cameras)
+        scale = self.config.inversion.scale
+        return invert(
+            latents,
+            t,
+            options=self.config.inversion,
+            schedule=self.prior.schedule,
+            predict_noise=lambda noisy, level: self.prior.predict_guided(
+                noisy, level, text, negative, scale=scale
+            ),
+            generator=generator,
+        )
+
+    def target(
+        self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> Prediction:
+        """ε̂(x̂_t, y); or the noise that leads to x̂_t from where both attractions pull."""
+        if self.config.form == "difference":
+            return super().target(noised, cameras, step=step, generator=generator)
+        target, _ = self.sides(noised, cameras, step=step, generator=generator)
+        return Prediction(target.noise)
+
+    def source(
+        self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> Prediction:
+        """ε̂(x̄_t, y); or the noise of the inversion."""
+        if self.config.form == "attraction":
+            return Prediction(noised.noise)
+        _, source = self.sides(noised, cameras, step=step, generator=generator)
+        return source
+
+    def sides(
+        self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
+    ) -> tuple[Prediction, Prediction]:
+        """Both; the one call at x̂_t serves the gradient and the minority sample."""
+        texts, schedule = self._texts(cameras), self.prior.schedule
+        guided, denoising = self._at_inverted(noised, texts)
+        fresh = standard_normal(noised.noisy, generator)
+        minority = minority_sample(noised, denoising, fresh, schedule=schedule)
+        negative, text = texts
+        scale = self.config.scale
+        low = self.prior.predict_guided(minority.noisy, noised.t, text, negative, scale=scale)
+        logs = {"unet_calls": float(self._calls(noised))}
+        if self.config.form == "difference":
+            return Prediction(guided, logs=logs), Prediction(low)
+        alpha, sigma = level_at(schedule, noised.t, noised.noisy)
+        target = attraction_target(
+            noised.noisy,
+            clean_from_noise(noised.noisy, guided, alpha=alpha, sigma=sigma),
+            clean_from_noise(minority.noisy, low, alpha=alpha, sigma=sigma),
+            low_density_weight=self.config.low_density_weight,
+            alpha=alpha,
+            sigma=sigma,
+        )
+        return Prediction(target, logs=logs), Prediction(noised.noise)
+
+    def weights(self, noised: Noised, *, step: Step) -> Float[Tensor, "batch 1 1 1"]:
+        weights = super().weights(noised, step=step)
+        alpha, sigma = level_at(self.prior.schedule, noised.t, noised.noisy)
+        if self.config.form == "difference":
+            weights = difference_weights(weights, alpha=alpha, sigma=sigma)
+        else:
+            weights = attraction_weights(
+                weights,
+                low_density_weight=self.config.low_density_weight,
+                alpha=alpha,
+                sigma=sigma,
+            )
+        return weights / (noised.clean[0].numel() if self.config.reduction == "mean" else 1)
+
+    def _texts(self, cameras: CameraBatch) -> tuple[Condition, Condition]:
+        """(negative, text), the same for the inversion and for both samples."""
+        text = self.prior.encode_text(view_texts(self.prompt, cameras), cameras)
+        return self.prior.encode_text([self.prompt.negative] * len(cameras), cameras), text
+
+    def _at_inverted(
+        self, noised: Noised, texts: tuple[Condition, Condition]
+    ) -> tuple[Latents, Latents]:
+        """ε̂(x̂_t, y), and the ε that denoises x̂_t, from one call."""
+        if self.config.scale == 1:  # what the negative says would count for nothing
+            told = self.prior.predict_noise(noised.noisy, noised.t, texts[1])
+            return told, told
+        without, told = self.prior.predict_noises(noised.noisy, noised.t, texts)
+        guided = classifier_free_guidance(without, told, self.config.scale)
+        return guided, told if self.config.denoise == "text" else guided
+
+    def _calls(self, noised: Noised) -> int:
+        """How often the network is evaluated for each sample of this step; a guided ε counts 2."""
+        inversion = self.config.inversion
+        hops = inversion.steps
+        if inversion.grid == "fixed":
+            hops = hops_on_fixed_grid(noised.t, inversion.steps, len(self.prior.schedule))
+        return hops * _texts_read(inversion.scale) + 2 * _texts_read(self.config.scale)
+
+
+def _texts_read(scale: float) -> int:
+    return 1 if scale == 1 else 2

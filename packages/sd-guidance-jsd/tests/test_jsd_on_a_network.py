@@ -1,0 +1,163 @@
+"""JSD on a tiny Stable Diffusion: what it asks of the network, and what was released."""
+
+import pytest
+import torch
+from torch import Generator
+
+pytest.importorskip("diffusers")
+
+from diffusers import DDIMScheduler
+
+from sd_core.config import parse_options
+from sd_core.guidance import GuidanceContext
+from sd_core.prior import AbstractPrior
+from sd_core.step import Step
+from sd_core.testing import exact
+from sd_core.testing.contracts import GuidanceContract
+from sd_core.testing.tiny_pipelines import counted_calls, save_tiny_pipeline, tiny_prior
+from sd_guidance_jsd.jsd import JSD
+from sd_guidance_jsd.options import JSDOptions
+
+BATCH = 2
+CAMERAS = exact.some_cameras(BATCH)
+UNIFORM = {"schedule": "uniform", "low": 0.02, "high": 0.98}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny_pipeline(tmp_path_factory.mktemp("models") / "sd1", "sd1", sample_size=4)
+
+
+@pytest.fixture
+def prior(folder):
+    return tiny_prior(folder)
+
+
+class TestOnANetwork(GuidanceContract):
+    @pytest.fixture
+    def prior(self, folder) -> AbstractPrior:
+        return tiny_prior(folder)
+
+    def make(self, context: GuidanceContext) -> JSD:
+        return JSD(JSDOptions(inversion={"steps": 2}), context)
+
+
+def jsd(prior, **values):
+    config = parse_options(JSDOptions, values, where="guidance")
+    return JSD(config, exact.guidance_context(prior))
+
+
+def take(method, latents, step):
+    generator = Generator().manual_seed(7)
+    return method.gradient(latents, CAMERAS, step=step, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("values", "calls"),
+    [
+        ({}, 10 + 2 + 2),
+        ({"inversion": {"steps": 4}}, 4 + 2 + 2),
+        ({"inversion": {"steps": 4, "scale": 7.5}}, 8 + 2 + 2),
+        ({"inversion": {"steps": 4}, "scale": 1}, 4 + 1 + 1),
+        ({"inversion": {"steps": 4}, "form": "attraction"}, 4 + 2 + 2),
+        ({"inversion": {"grid": "fixed"}}, 8 + 2 + 2),  # 0, 1, 101, ... 601 → 615
+        ({"preset": "released"}, 16 + 2 + 2),
+        ({"preset": "released", "timesteps": UNIFORM}, None),
+    ],
+)
+def test_the_calls_that_are_logged_are_those_that_were_made(prior, values, calls):
+    method, latents = jsd(prior, **values), exact.some_latents(prior, BATCH)
+    with counted_calls(prior.network) as made:
+        guided = take(method, latents, Step(5, 10))
+    assert guided.logs["unet_calls"] == sum(made) / BATCH
+    assert calls is None or sum(made) == calls * BATCH
+
+
+def raw_epsilon(prior, noisy, t, scale):
+    """ε(neg) + s·(ε(view's text) - ε(neg)), by the bare UNet; at s = 1 ε(view's text)."""
+    t = torch.full((BATCH,), t)
+    told = [f"{exact.PROMPT}, front view", f"{exact.PROMPT}, back view"]
+    with torch.no_grad():
+        negative, positive = (
+            prior.network(
+                noisy, t, encoder_hidden_states=prior.encode_text(text).tensors["text"]
+            ).sample
+            for text in (["", ""], told)
+        )
+    return negative + scale * (positive - negative)
+
+
+def scheduler():
+    """As Stable Diffusion's own configuration has it."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def released(prior, z, t, generator):
+    """dL/dz of the released code at a batch of one, by its own steps, for each sample.
+
+    t' = min(t + int(100·u), 999). x climbs the sampler's ten timesteps below t, and t'. Hop a → b:
+    x0 = (x - √(1 - ᾱ_a)·ε̂)/√ᾱ_a, x = √ᾱ_b·x0 + √(1 - ᾱ_b)·ε̂ + 0.3·√V·N, at guidance -13.5. It is
+    judged at t at guidance 13.5, and its clean form once more, with fresh noise. The code asks for
+    the first hop at timestep -99, this one at 0: the one difference.
+    """
+    sampler = scheduler()
+    sampler.set_timesteps(10)
+    bars = sampler.alphas_cumprod
+    delta = torch.randint(100, (BATCH,), generator=generator)
+    end = (t + delta).clamp(max=999)
+    below = [level for level in reversed(sampler.timesteps.tolist()) if level < t]
+    x, a = z, bars[0].expand(BATCH).view(-1, 1, 1, 1)
+    for asked, reached in zip([0, *below], [*below, end], strict=True):
+        b = bars[reached].expand(BATCH).view(-1, 1, 1, 1)
+        noise = raw_epsilon(prior, x, asked, -13.5)
+        x0 = (x - (1 - a).sqrt() * noise) / a.sqrt()
+        variance = ((1 - a) / (1 - b) * (1 - b / a)).clamp(min=0)
+        x = b.sqrt() * x0 + (1 - b).sqrt() * noise
+        x = x + 0.3 * variance.sqrt() * torch.randn(z.shape, generator=generator)
+        a = b
+    bar = bars[t]
+    high = (x - (1 - bar).sqrt() * raw_epsilon(prior, x, t, 13.5)) / bar.sqrt()
+    fresh = torch.randn(z.shape, generator=generator)
+    again = sampler.add_noise(high, fresh, torch.full((BATCH,), t))
+    low = (again - (1 - bar).sqrt() * raw_epsilon(prior, again, t, 13.5)) / bar.sqrt()
+    elements = z[0].numel()
+    return (z - high) / elements + 1.0 * (z - low) / elements
+
+
+@pytest.mark.parametrize(("index", "t"), [(0, 980), (5, 615), (9, 323)])
+def test_released_is_what_the_released_code_computes(prior, index, t):
+    """The code cuts t off where we round, and computes it for 10,000 steps: these agree on both."""
+    assert t == int(1000 * (0.25 + 0.73 * (1 - index / 10)) + 1e-6)
+    latents = exact.some_latents(prior, BATCH, 3)
+    guided = take(jsd(prior, preset="released"), latents, Step(index, 10))
+    expected = released(prior, latents, t, Generator().manual_seed(7))
+    assert guided.t.tolist() == [t, t]
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(guided.gradient, expected, rtol=1e-3, atol=1e-3 * scale)
+
+
+def test_the_paper_is_its_three_steps_and_equation_12(prior):
+    """Ten hops at guidance 1, x̄_0 by ε(x̂_t, y), fresh noise, σ²·(α/σ)·(ε̂(x̂_t) - ε̂(x̄_t))."""
+    latents, t = exact.some_latents(prior, BATCH, 3), 500
+    fixed = {"schedule": "uniform", "low": 0.4999, "high": 0.5001}
+    guided = take(jsd(prior, timesteps=fixed), latents, Step(0, 10))
+    bars, x, a = scheduler().alphas_cumprod, latents, torch.tensor(1.0)
+    for asked in range(0, t, 50):
+        b = bars[asked + 50]
+        noise = raw_epsilon(prior, x, asked, 1.0)
+        x = b.sqrt() * (x - (1 - a).sqrt() * noise) / a.sqrt() + (1 - b).sqrt() * noise
+        a = b
+    alpha, sigma = a.sqrt(), (1 - a).sqrt()
+    clean = (x - sigma * raw_epsilon(prior, x, t, 1.0)) / alpha
+    fresh = torch.randn(latents.shape, generator=Generator().manual_seed(7))
+    minority = alpha * clean + sigma * fresh
+    difference = raw_epsilon(prior, x, t, 13.5) - raw_epsilon(prior, minority, t, 13.5)
+    torch.testing.assert_close(guided.gradient, alpha * sigma * difference, rtol=1e-3, atol=1e-4)
+    assert difference.abs().max() > 1e-2
