@@ -17,12 +17,15 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import pi, radians
 from pathlib import Path
 
 import torch
 from _report import machine, write_section
 from _runs import complete, finished, minutes, score_distill, weights
 
+from sd_core.atomic import new_folder
+from sd_core.cameras import orbit_cameras
 from sd_core.evaluation import Rings, ViewOptions
 from sd_core.experiment import Experiment
 from sd_core.pictures import contact_sheet, save_png
@@ -33,6 +36,7 @@ from sd_core.shapes import Images
 from sd_core.tables import markdown
 from sd_toybox.world.captions import parse_caption
 from sd_toybox.world.pictures import world_pictures
+from sd_toybox.world.poses import POSES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -48,6 +52,18 @@ PROMPTS = (
 # Without classifier-free guidance, and with the renders themselves as the estimator: what a method
 # does when nothing but its formula is in it.
 EXACT = ("--set", "guidance.scale=1", "--set", "prior.estimator.kind=renders")
+# Where the pictures of a toy's four sides are, in the place of this word.
+TEMPLATES = "TEMPLATES"
+
+
+def matching(where: str) -> tuple[str, ...]:
+    """USD's classifier, with what suits the toybox's features."""
+    values = {"augmentations": "0", "patch_temperature": "0.2", "templates": TEMPLATES}
+    told = [f"{where}.classifier.{key}={value}" for key, value in values.items()]
+    words = [*told, f"{where}.jacobian=vae", f"{where}.classifier.mirrored=[]"]
+    return tuple(word for each in words for word in ("--set", each))
+
+
 METHODS: dict[str, tuple[str, ...]] = {
     "sds": ("--guidance", "sds"),
     "vsd": ("--guidance", "vsd"),
@@ -63,6 +79,20 @@ METHODS: dict[str, tuple[str, ...]] = {
         *("--guidance", "esd", "--set", "guidance.entropy_weight=4"),
         *("--set", "guidance.entropy_weight_end=1", "--set", "guidance.entropy_weight_until=0.6"),
         *EXACT,
+    ),
+    # Templates are true views: the prior's own pictures of "back view" show the front. The
+    # rectifier is as long as the rest, as in RecDreamer's code; left alone it is too short to act.
+    "usd": ("--guidance", "usd", *matching("guidance"), "--set", "guidance.limit=equal"),
+    "usd-esd-4-to-1-exact": (
+        *("--guidance", "mix", "--set", "guidance.noising=esd"),
+        *("--set", "guidance.target=usd", "--set", "guidance.source=esd"),
+        *("--set", "prior.estimator.kind=renders", "--set", "guidance.options.usd.scale=1"),
+        *("--set", "guidance.options.usd.marginal=prior"),
+        *("--set", "guidance.options.usd.limit=none"),
+        *("--set", "guidance.options.esd.entropy_weight=4"),
+        *("--set", "guidance.options.esd.entropy_weight_end=1"),
+        *("--set", "guidance.options.esd.entropy_weight_until=0.6"),
+        *matching("guidance.options.usd"),
     ),
 }
 FAILURES = ("sds", "vsd")
@@ -88,11 +118,29 @@ class Run:
         return RUNS / self.method / f"{self.prompt.replace(' ', '_')}-{self.seed}"
 
     def go(self) -> None:
+        told = [word.replace(TEMPLATES, str(self.templates())) for word in METHODS[self.method]]
         complete(
             self.folder,
-            *("--prompt", self.prompt, "--seed", str(self.seed), *METHODS[self.method]),
+            *("--prompt", self.prompt, "--seed", str(self.seed), *told),
             *("--prior", "toybox", "--set", "prompt.views=none"),
         )
+
+    def templates(self) -> Path:
+        """A folder with the toy's four sides, from the height of an eye."""
+        folder = RUNS / "templates" / self.prompt.replace(" ", "_")
+        if not folder.is_dir():
+            toy = parse_caption(self.prompt)
+            cameras = orbit_cameras(
+                azimuth=torch.arange(4) * (pi / 2),
+                elevation=torch.full((4,), radians(10.0)),
+                distance=torch.full((4,), 2.0),
+                vertical_fov=torch.full((4,), radians(40.0)),
+            )
+            pictures = world_pictures(str(toy.kind), str(toy.colour), cameras)
+            with new_folder(folder) as aside:
+                for pose, picture in zip(POSES, pictures, strict=True):
+                    save_png(aside / f"{pose}.png", picture[None])
+        return folder
 
     def evaluate(self) -> None:
         if not (self.folder / "metrics.json").is_file():
@@ -124,6 +172,8 @@ def main() -> None:
     ]
     if parsed.show_only:
         runs = [run for run in runs if finished(run.folder)]
+    for run in runs:
+        run.templates()  # before two runs of one prompt could make them at once
     with ThreadPoolExecutor(parsed.at_once) as pool:
         for done, run in enumerate(pool.map(_complete, runs), start=1):
             print(f"{done}/{len(runs)} {run.method}, {run.prompt}, seed {run.seed}", flush=True)

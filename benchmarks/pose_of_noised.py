@@ -1,0 +1,146 @@
+"""What is left of the pose in a noised picture, and what a classifier sees of it at x̂0.
+
+    python benchmarks/pose_of_noised.py
+
+USD takes p(c|x̂0) for p(c|x_t). True views of a toy are noised; x̂0 is the toybox prior's own guess,
+without guidance. Beside it the exact p(c|x_t) of a bank of the same toy's latents, taken from where
+the world's photographers stand. About two minutes.
+"""
+
+from math import pi, radians
+
+import torch
+from _report import machine, write_section
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from sd_core.cameras import CameraBatch, orbit_cameras
+from sd_core.noising import Noised, draw
+from sd_core.parameterisation import clean_from_noise
+from sd_core.prior import AbstractPrior, PriorContext
+from sd_core.priors.bank import bank_log_likelihood
+from sd_core.shapes import Images, Latents
+from sd_core.tables import markdown
+from sd_guidance_usd.features import FeatureExtractor
+from sd_guidance_usd.matching import MatchingClassifier, MatchingOptions, Templates
+from sd_toybox.model.clip_reader import ClipReader
+from sd_toybox.model.folders import CLIP, shipped_folder
+from sd_toybox.model.pose_head import grid_azimuths
+from sd_toybox.model.toybox_prior import ToyboxOptions, build
+from sd_toybox.world.pictures import world_pictures
+from sd_toybox.world.poses import POSES, pose_indices
+from sd_toybox.world.rates import BACK_SHARE, FRONT_SHARE, SIDE_SHARE
+
+TOYS = (("bear", "red"), ("robot", "purple"), ("mug", "green"))
+TIMES = (100, 300, 500, 600, 700, 800, 900)
+VIEWS, BANK = 24, 96
+WORLD = torch.tensor([FRONT_SHARE, SIDE_SHARE / 2, BACK_SHARE, SIDE_SHARE / 2])
+
+Probabilities = Float[Tensor, "views poses"]
+
+
+def cameras_at(azimuth: Float[Tensor, " views"]) -> CameraBatch:
+    """At an elevation of 10°."""
+    return orbit_cameras(
+        azimuth=azimuth,
+        elevation=torch.full_like(azimuth, radians(10.0)),
+        distance=torch.full_like(azimuth, 2.0),
+        vertical_fov=torch.full_like(azimuth, radians(40.0)),
+    )
+
+
+class Judges:
+    """Of one toy: matching with true templates, the toybox's pose head, and the exact posterior."""
+
+    def __init__(self, kind: str, colour: str, prior: AbstractPrior, generator: Generator) -> None:
+        folder, cpu = str(shipped_folder() / CLIP), torch.device("cpu")
+        true = world_pictures(kind, colour, cameras_at(torch.arange(4) * (pi / 2)))
+        self.prior = prior
+        self.matching = MatchingClassifier(
+            Templates(POSES, true),
+            extractor=FeatureExtractor(folder, device=cpu),
+            options=MatchingOptions(augmentations=0, patch_temperature=0.2),
+            generator=Generator().manual_seed(1),
+        )
+        self.reader = ClipReader(shipped_folder() / CLIP, cpu)
+        around = torch.arange(BANK) * (2 * pi / BANK)
+        pictures = world_pictures(kind, colour, cameras_at(around))
+        self.bank: Latents = prior.encode(pictures, generator=generator)
+        self.pose = pose_indices(around)
+        self.weights = (WORLD / torch.bincount(self.pose, minlength=4))[self.pose].log()
+
+    def see(self, noised: Noised, clean: Images) -> dict[str, Probabilities]:
+        head = self.reader.read(clean).azimuth_logits.softmax(dim=1)
+        schedule = self.prior.schedule
+        exact = self.weights + bank_log_likelihood(
+            noised.noisy,
+            self.bank,
+            schedule.alpha(noised.t, noised.noisy),
+            schedule.sigma(noised.t, noised.noisy),
+        )
+        return {
+            "matching at x̂0": self.matching.log_probabilities(clean).exp(),
+            "pose head at x̂0": _by_pose(head, pose_indices(grid_azimuths(head.shape[1]))),
+            "exact p(c|x_t)": _by_pose(exact.softmax(dim=1), self.pose),
+        }
+
+
+def _by_pose(members: Tensor, pose: Tensor) -> Probabilities:
+    return torch.stack([members[:, pose == each].sum(dim=1) for each in range(4)], dim=1)
+
+
+@torch.no_grad()
+def main() -> None:
+    torch.set_num_threads(1)
+    prior = build(ToyboxOptions(), PriorContext(torch.device("cpu")))
+    generator = Generator().manual_seed(0)
+    azimuth = 2 * pi * (torch.arange(VIEWS) + 0.5) / VIEWS
+    label = pose_indices(azimuth)
+    seen: dict[int, dict[str, list[Probabilities]]] = {t: {} for t in TIMES}
+    for kind, colour in TOYS:
+        judges = Judges(kind, colour, prior, generator)
+        latents = prior.encode(
+            world_pictures(kind, colour, cameras_at(azimuth)), generator=generator
+        )
+        text = prior.encode_text([f"a {colour} {kind}"] * VIEWS)
+        for t in TIMES:
+            noised = draw(prior.schedule, latents, torch.full((VIEWS,), t), generator)
+            noise = prior.predict_noise(noised.noisy, noised.t, text)
+            alpha = prior.schedule.alpha(noised.t, latents)
+            sigma = prior.schedule.sigma(noised.t, latents)
+            clean = clean_from_noise(noised.noisy, noise, alpha=alpha, sigma=sigma)
+            for name, found in judges.see(noised, prior.decode(clean).clamp(0, 1)).items():
+                seen[t].setdefault(name, []).append(found)
+    write_section("pose-of-noised", _section(seen, label.repeat(len(TOYS))))
+
+
+def _section(seen: dict[int, dict[str, list[Probabilities]]], label: Tensor) -> str:
+    names = list(seen[TIMES[0]])
+    rows = []
+    for t in TIMES:
+        row = [str(t)]
+        for name in names:
+            found = torch.cat(seen[t][name])
+            away = label != POSES.index("front")
+            right = (found.argmax(dim=1) == label)[away].float().mean()
+            row.append(f"{float(right):.2f} ({float(found[away, 0].mean()):.2f})")
+        rows.append(row)
+    return "\n".join(
+        [
+            "## What noise leaves of the pose",
+            "",
+            markdown(["t", *names], rows),
+            "",
+            f"Of {3 * VIEWS // 4} views each of {len(TOYS)} toys that do not show the front: the "
+            "share whose pose is named, and in brackets the mean probability of the front. x̂0 is "
+            "the toybox prior's, without guidance. Exact: over the toy's own latents, poses as "
+            "frequent as in the world.",
+            "",
+            f"{machine('sd-guidance-usd', 'sd-toybox', 'torch')}; made by "
+            "benchmarks/pose_of_noised.py.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
