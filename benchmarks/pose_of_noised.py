@@ -3,8 +3,8 @@
     python benchmarks/pose_of_noised.py
 
 USD takes p(c|x̂0) for p(c|x_t). True views of a toy are noised; x̂0 is the toybox prior's own guess,
-without guidance. Beside it the exact p(c|x_t) of a bank of the same toy's latents, taken from where
-the world's photographers stand. About two minutes.
+without guidance. Beside it the exact x̂0 and p(c|x_t) of a bank of the same toy's latents, taken
+from where the world's photographers stand. About two minutes.
 """
 
 from math import pi, radians
@@ -70,7 +70,6 @@ class Judges:
         self.weights = (WORLD / torch.bincount(self.pose, minlength=4))[self.pose].log()
 
     def see(self, noised: Noised, clean: Images) -> dict[str, Probabilities]:
-        head = self.reader.read(clean).azimuth_logits.softmax(dim=1)
         schedule = self.prior.schedule
         exact = self.weights + bank_log_likelihood(
             noised.noisy,
@@ -78,11 +77,18 @@ class Judges:
             schedule.alpha(noised.t, noised.noisy),
             schedule.sigma(noised.t, noised.noisy),
         )
+        members = exact.softmax(dim=1)
+        mean = self.prior.decode(torch.einsum("vm,mchw->vchw", members, self.bank)).clamp(0, 1)
         return {
             "matching at x̂0": self.matching.log_probabilities(clean).exp(),
-            "pose head at x̂0": _by_pose(head, pose_indices(grid_azimuths(head.shape[1]))),
-            "exact p(c|x_t)": _by_pose(exact.softmax(dim=1), self.pose),
+            "pose head at x̂0": self._head(clean),
+            "pose head at the exact x̂0": self._head(mean),
+            "exact p(c|x_t)": _by_pose(members, self.pose),
         }
+
+    def _head(self, pictures: Images) -> Probabilities:
+        found = self.reader.read(pictures).azimuth_logits.softmax(dim=1)
+        return _by_pose(found, pose_indices(grid_azimuths(found.shape[1])))
 
 
 def _by_pose(members: Tensor, pose: Tensor) -> Probabilities:
@@ -133,8 +139,8 @@ def _section(seen: dict[int, dict[str, list[Probabilities]]], label: Tensor) -> 
             "",
             f"Of {3 * VIEWS // 4} views each of {len(TOYS)} toys that do not show the front: the "
             "share whose pose is named, and in brackets the mean probability of the front. x̂0 is "
-            "the toybox prior's, without guidance. Exact: over the toy's own latents, poses as "
-            "frequent as in the world.",
+            "the toybox prior's, without guidance. Exact: over the latents of 96 views of the same "
+            "toy from the same height, poses as frequent as in the world.",
             "",
             f"{machine('sd-guidance-usd', 'sd-toybox', 'torch')}; made by "
             "benchmarks/pose_of_noised.py.",

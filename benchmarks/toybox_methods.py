@@ -17,15 +17,12 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import pi, radians
 from pathlib import Path
 
 import torch
 from _report import machine, write_section
-from _runs import complete, finished, minutes, score_distill, weights
+from _runs import complete, finished, minutes, score_distill, true_views, weights
 
-from sd_core.atomic import new_folder
-from sd_core.cameras import orbit_cameras
 from sd_core.evaluation import Rings, ViewOptions
 from sd_core.experiment import Experiment
 from sd_core.pictures import contact_sheet, save_png
@@ -36,7 +33,6 @@ from sd_core.shapes import Images
 from sd_core.tables import markdown
 from sd_toybox.world.captions import parse_caption
 from sd_toybox.world.pictures import world_pictures
-from sd_toybox.world.poses import POSES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -126,21 +122,10 @@ class Run:
         )
 
     def templates(self) -> Path:
-        """A folder with the toy's four sides, from the height of an eye."""
+        """A folder with the toy's four sides."""
+        toy = parse_caption(self.prompt)
         folder = RUNS / "templates" / self.prompt.replace(" ", "_")
-        if not folder.is_dir():
-            toy = parse_caption(self.prompt)
-            cameras = orbit_cameras(
-                azimuth=torch.arange(4) * (pi / 2),
-                elevation=torch.full((4,), radians(10.0)),
-                distance=torch.full((4,), 2.0),
-                vertical_fov=torch.full((4,), radians(40.0)),
-            )
-            pictures = world_pictures(str(toy.kind), str(toy.colour), cameras)
-            with new_folder(folder) as aside:
-                for pose, picture in zip(POSES, pictures, strict=True):
-                    save_png(aside / f"{pose}.png", picture[None])
-        return folder
+        return true_views(folder, str(toy.kind), str(toy.colour))
 
     def evaluate(self) -> None:
         if not (self.folder / "metrics.json").is_file():

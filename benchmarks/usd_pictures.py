@@ -3,17 +3,19 @@
     python benchmarks/usd_pictures.py [--seeds 2] [--at-once 2] [--show-only]
 
 Runs examples/usd_particles.toml with the rectifier at most as long as the rest (the paper), always
-as long (its code), and only watching the pose, which is VSD. The figure has the classes that the
-matching classifier saw in each interval of t; the table judges the pictures that came out by the
-toybox's own pose head. Resumable, from runs/usd_pictures.
+as long (its code), and only watching the pose, which is VSD. Templates are true views. The figure
+has the classes that the matching classifier saw in each interval of t; the table judges the
+pictures that came out by the toybox's own pose head. Resumable, from runs/usd_pictures.
 """
 
 import argparse
 import json
 import os
 import statistics
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -22,13 +24,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 from _report import machine, write_section
-from _runs import complete, finished, minutes
+from _runs import complete, finished, minutes, true_views
 
 from sd_core.cameras import turntable
 from sd_core.experiment import Experiment
 from sd_core.pictures import contact_sheet, save_png
 from sd_core.plugins import load_plugins
 from sd_core.prior import PriorContext
+from sd_core.prompts import folder_name
 from sd_core.run_folder import RunFolder
 from sd_core.saved_scene import load_scene
 from sd_core.shapes import Images
@@ -51,7 +54,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 BEAR = ToyName("bear", "red")
 INTERVALS = ((0, 250), (250, 500), (500, 750), (750, 1000))  # of t
-CLASSES = ("front", "side", "mirrored_side", "back")
+CLASSES = POSES
 
 
 @dataclass(frozen=True)
@@ -63,22 +66,27 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        return RUNS / f"{list(METHODS).index(self.method)}-{self.seed}"
+        return RUNS / f"{folder_name(self.method)}-{self.seed}"
 
-    def go(self) -> None:
-        complete(self.folder, str(EXPERIMENT), "--seed", str(self.seed), *METHODS[self.method])
+    def go(self, templates: Path) -> None:
+        own = ("--set", f"guidance.classifier.templates={templates}")
+        seed = ("--seed", str(self.seed))
+        complete(self.folder, str(EXPERIMENT), *seed, *own, *METHODS[self.method])
 
     def seen(self, interval: tuple[int, int]) -> list[float]:
         """Mean shares of CLASSES at the steps whose t is in the interval."""
         lines = (self.folder / "log.jsonl").read_text("utf-8").splitlines()
         steps = [json.loads(line) for line in lines]
         inside = [step for step in steps if interval[0] <= step["t"] < interval[1]]
+        if not inside:
+            return [0.0] * len(CLASSES)
         return [statistics.mean(step[f"seen_{name}"] for step in inside) for name in CLASSES]
 
-    def correction(self) -> float:
+    def correction(self) -> float | None:
         """Median over the steps of the rectifier's length beside the rest, before any limit."""
         lines = (self.folder / "log.jsonl").read_text("utf-8").splitlines()
-        return statistics.median(json.loads(line).get("correction", 0.0) for line in lines)
+        found = [step["correction"] for step in map(json.loads, lines) if "correction" in step]
+        return statistics.median(found) if found else None
 
     def pictures(self) -> Images:
         """The sixteen, as they are at the end."""
@@ -99,8 +107,11 @@ def main() -> None:
     runs = [Run(method, seed) for seed in range(parsed.seeds) for method in METHODS]
     if parsed.show_only:
         runs = [run for run in runs if finished(run.folder)]
+    if not runs:
+        sys.exit("nothing is finished yet: run it without --show-only")
+    templates = true_views(RUNS / "templates", "bear", "red")
     with ThreadPoolExecutor(parsed.at_once) as pool:
-        list(pool.map(Run.go, runs))
+        list(pool.map(partial(Run.go, templates=templates), runs))
     write_section("usd-pictures", _section(runs), DOCS / "results.md")
     _histograms(runs)
     sheet = contact_sheet(torch.cat([run.pictures() for run in runs if run.seed == 0]), 16)
@@ -120,7 +131,7 @@ def _section(runs: list[Run]) -> str:
                 *(f"{round(float(share) * len(pictures))}" for share in shares),
                 f"{pose_entropy(shares):.2f}",
                 f"{float(reading.likeness.mean()):.2f}",
-                f"{run.correction():.1e}",
+                "-" if (length := run.correction()) is None else f"{length:.1e}",
                 f"{minutes(run.folder):.1f}",
             ]
         )
@@ -153,7 +164,7 @@ def _histograms(runs: list[Run]) -> None:
             heights = [statistics.mean(shares) for shares in zip(*each, strict=True)]
             axis.bar(range(len(CLASSES)), heights, color="tab:blue")
             axis.axhline(1 / len(CLASSES), color="grey", linewidth=0.8)
-            axis.set_xticks(range(len(CLASSES)), ["front", "side", "side'", "back"])
+            axis.set_xticks(range(len(CLASSES)), CLASSES)
             axis.set_title(f"{method}, t in {interval[0]} to {interval[1]}", fontsize=8)
             axis.tick_params(labelsize=7)
     figure.tight_layout()

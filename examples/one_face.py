@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from sd_core.atomic import new_folder
 from sd_core.cameras import CameraBatch, orbit_cameras, rays, turntable
 from sd_core.cli import main as score_distill
 from sd_core.experiment import Experiment
@@ -119,16 +120,18 @@ def quarter_of(azimuth: Float[Tensor, " batch"]) -> Int[Tensor, " batch"]:
 
 
 def write_pictures(folder: Path) -> None:
-    """What the prior has seen, with captions, as `image-bank` reads them."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """What the prior has seen, with captions, as `image-bank` reads them; once."""
+    if folder.is_dir():
+        return
     azimuths = biased_azimuths(Generator().manual_seed(0))
     pictures = true_pictures(cameras_at(azimuths))
     captions = {}
-    for index, quarter in enumerate(quarter_of(azimuths).tolist()):
-        name = f"{index:03d}.png"
-        save_png(folder / name, pictures[index : index + 1])
-        captions[name] = [PROMPT, f"{PROMPT}, {list(SHARES)[quarter]} view"]
-    (folder / "captions.json").write_text(json.dumps(captions, indent=1), "utf-8")
+    with new_folder(folder) as aside:
+        for index, quarter in enumerate(quarter_of(azimuths).tolist()):
+            name = f"{index:03d}.png"
+            save_png(aside / name, pictures[index : index + 1])
+            captions[name] = [PROMPT, f"{PROMPT}, {list(SHARES)[quarter]} view"]
+        (aside / "captions.json").write_text(json.dumps(captions, indent=1), "utf-8")
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def main() -> None:
     settings = [word for each in told for word in ("--set", each)]
     seed = ["--seed", str(parsed.seed)]
     if score_distill(["run", str(EXPERIMENT), *other, *seed, *settings, "--output", str(run)]):
-        return
+        raise SystemExit(2)
     found = measure(views_of(run, VIEWS))
     shares = ", ".join(f"{s:.0%} {name}" for s, name in zip(found.shares, SHARES, strict=True))
     print(f"{shares}; entropy {found.entropy:.3f}, consistency {found.consistency:.3f}")

@@ -130,6 +130,11 @@ def test_cameras_begin_with_those_of_the_renderer():
             "learning_rate, shared_noise, updates_per_step, warm_up_steps, weight_decay. "
             "Did you mean 'learning_rate'?",
         ),
+        (
+            {"guidance": {"estimator": {}}},
+            "unknown key 'estimator' in stages.0.guidance. Known keys: scale, timesteps, weight. "
+            "No method was told, so it is sds; 'estimator' is an option of --guidance vsd.",
+        ),
         ({"guidance": {"name": 5}}, "stages.0.guidance has no name. Add name = one of: "),
         ({"guidance": 5}, "stages.0.guidance is 5, but it should be a table."),
         ({"renderer": ["x"]}, "stages.0.renderer is ['x'], but it should be a table."),

@@ -12,8 +12,9 @@ from fake_command import CountOptions, calls
 from fake_distributions import empty_site, hook
 from fake_distributions import entry as entry_source
 from sd_core import plugins as plugins_module
-from sd_core.cli import COMMAND_MODULES, main
+from sd_core.cli import main
 from sd_core.command import CommandContext
+from sd_core.command_names import COMMAND_MODULES
 from sd_core.plugins import load_plugins
 
 pytestmark = pytest.mark.usefixtures("fakes")
@@ -85,6 +86,15 @@ def test_a_command_takes_an_experiment_file_and_its_threads(cli):
         (
             ("count", *POINTS, "--with", "upto"),
             "--with upto is not an assignment. Write --with KEY=VALUE.",
+        ),
+        (
+            ("count", *POINTS, "--with", "upto=1", "--with", "upto.far=2"),
+            "--with upto.far=2: upto is a value, not a table.",
+        ),
+        (
+            ("count", "a red bear"),
+            "there is no experiment file 'a red bear'. Give a .toml or .json file, or say what to "
+            "make: score-distill count --prompt 'a red bear'.",
         ),
         (("refuse", *POINTS), "not today."),
         (

@@ -100,6 +100,11 @@ def test_released_begins_with_the_codes_values_and_hears_what_else_is_set():
         ({"inversion": {"steps": 0}}, r"guidance.inversion.steps is 0"),
         ({"inversion": {"overshoot": 1.5}}, r"guidance.inversion.overshoot is 1.5"),
         ({"low_density_weight": -1}, r"guidance.low_density_weight is -1"),
+        ({"low_density_weight": 0.3}, r"is 0.3, but the form 'difference' has no such weight"),
+        (
+            {"preset": "released", "form": "difference", "low_density_weight": 0.0},
+            r"is 0.0, but the form 'difference' has no such weight. .* set form to 'attraction'",
+        ),
     ],
 )
 def test_slips_are_refused(values, message):
@@ -107,12 +112,33 @@ def test_slips_are_refused(values, message):
         options(**values)
 
 
-def test_a_t_of_pure_noise_is_refused_since_nothing_can_be_denoised_there():
+@pytest.mark.parametrize("preset", ["paper", "released"])
+@pytest.mark.parametrize("form", ["difference", "attraction"])
+def test_every_option_told_again_is_taken_as_by_a_resumed_run(preset, form):
+    told = options(preset=preset, form=form)
+    assert options(**told.model_dump()) == told
+
+
+def rectified_flow_prior():
     mean, covariance = torch.zeros(1, 2, 1, 1), torch.eye(2)[None]
-    prior = GaussianMixturePrior(mean, covariance, schedule=NoiseSchedule.rectified_flow())
+    return GaussianMixturePrior(mean, covariance, schedule=NoiseSchedule.rectified_flow())
+
+
+def test_a_t_of_pure_noise_is_refused_since_nothing_can_be_denoised_there():
+    prior = rectified_flow_prior()
     with pytest.raises(ConfigError, match=r"t = 999 is pure noise .* guidance.timesteps.high bel"):
         jsd(prior, timesteps={"high": 1.0})
     assert gradient(jsd(prior), exact.some_latents(prior, 2)).gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3])
+@pytest.mark.parametrize("grid", ["even", "fixed"])
+def test_an_overshoot_stops_before_pure_noise_from_where_no_hop_leads(grid, eta):
+    prior, uniform = rectified_flow_prior(), {"schedule": "uniform", "low": 0.02, "high": 0.98}
+    inversion = {"grid": grid, "overshoot": 0.5, "eta": eta}
+    method, latents = jsd(prior, timesteps=uniform, inversion=inversion), some(prior, 4)
+    for i in range(20):
+        assert gradient(method, latents, Step(i, 20), seed=i).gradient.isfinite().all()
 
 
 # The gradients
@@ -123,7 +149,8 @@ def test_a_t_of_pure_noise_is_refused_since_nothing_can_be_denoised_there():
 def test_a_gradient_is_its_formula_at_the_two_samples(form, denoise):
     """Taken apart and put together again by hand, from the sample that it says it judged."""
     prior = mixture()
-    method = jsd(prior, form=form, denoise=denoise, low_density_weight=0.3)
+    pull = {"low_density_weight": 0.3} if form == "attraction" else {}
+    method = jsd(prior, form=form, denoise=denoise, **pull)
     latents = some(prior)
     # The inversion draws nothing, so the first draw is the fresh noise.
     fresh = torch.randn(latents.shape, generator=Generator().manual_seed(0), dtype=latents.dtype)

@@ -100,12 +100,12 @@ def scheduler():
 
 
 def released(prior, z, t, generator):
-    """dL/dz of the released code at a batch of one, by its own steps, for each sample.
+    """dL/dz of the released code without Perp-Neg at a batch of one, by its steps, for each sample.
 
     t' = min(t + int(100·u), 999). x climbs the sampler's ten timesteps below t, and t'. Hop a → b:
     x0 = (x - √(1 - ᾱ_a)·ε̂)/√ᾱ_a, x = √ᾱ_b·x0 + √(1 - ᾱ_b)·ε̂ + 0.3·√V·N, at guidance -13.5. It is
-    judged at t at guidance 13.5, and its clean form once more, with fresh noise. The code asks for
-    the first hop at timestep -99, this one at 0: the one difference.
+    judged at t at guidance 13.5, and its clean form once more, with fresh noise. The code
+    differs in two things: it has Perp-Neg, and it asks for the first hop at timestep -99, not 0.
     """
     sampler = scheduler()
     sampler.set_timesteps(10)
@@ -132,7 +132,7 @@ def released(prior, z, t, generator):
 
 
 @pytest.mark.parametrize(("index", "t"), [(0, 980), (5, 615), (9, 323)])
-def test_released_is_what_the_released_code_computes(prior, index, t):
+def test_released_is_what_the_released_code_computes_without_perp_neg(prior, index, t):
     """The code cuts t off where we round, and computes it for 10,000 steps: these agree on both."""
     assert t == int(1000 * (0.25 + 0.73 * (1 - index / 10)) + 1e-6)
     latents = exact.some_latents(prior, BATCH, 3)

@@ -1,8 +1,9 @@
 """How much JSD's gradient varies with its noise, beside SDS's at the same t and weight.
 
 The paper's section 5.1 says that it varies less, since its second prediction is a control variate.
-It is not so at most t: x̂_t is inverted, so it shares no noise with x̄_t, and the fresh noise of x̄_t
-stays in the gradient, whereas SDS takes its own away again.
+It is not so at guidance 13.5 on the eight Gaussians, at two points and every t tried from 250 on:
+x̂_t is inverted, so it shares no noise with x̄_t, and the fresh noise of x̄_t stays in the gradient,
+whereas SDS takes its own away again. Close to clean it depends on the place.
 """
 
 import math

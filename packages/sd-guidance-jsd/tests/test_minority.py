@@ -84,13 +84,38 @@ def test_the_even_grid_is_the_cores_inversion_to_the_bit():
     assert torch.equal(inverted(prior, clean, T, steps=7).noisy, expected.noisy)
 
 
+def climbed_by_nothing(clean, t, schedule, **options):
+    """With a network that says 0: x̂ = α_end·z on the even grid, (α_end/α_0)·z on the fixed one."""
+    return invert(
+        clean,
+        t,
+        options=InversionOptions(**options),
+        schedule=schedule,
+        predict_noise=lambda noisy, t: torch.zeros_like(noisy),
+        generator=Generator().manual_seed(0),
+    )
+
+
+def left_of_the_clean(grid, schedule):
+    """What the network that says 0 leaves of z at each level."""
+    return schedule.alphas / (schedule.alphas[0] if grid == "fixed" else 1)
+
+
 @pytest.mark.parametrize("grid", ["even", "fixed"])
-def test_an_inverted_sample_is_one_of_its_level_even_if_it_overshot(grid):
-    prior, clean = two_modes(cosine()), some()
-    found = inverted(prior, clean, T, grid=grid, eta=0.3, overshoot=0.1)
-    alpha, sigma = level_at(prior.schedule, T, clean)
-    torch.testing.assert_close(found.noisy, alpha * clean + sigma * found.noise)
-    assert torch.equal(found.t, T) and found.clean is clean
+def test_an_inverted_sample_counts_as_one_of_t_even_if_it_overshot(grid):
+    schedule, clean = NoiseSchedule.scaled_linear(), torch.ones(2, 2, 1, 1, dtype=torch.float64)
+    t = torch.tensor([300, 700])
+    left = left_of_the_clean(grid, schedule)
+    exactly = climbed_by_nothing(clean, t, schedule, grid=grid)
+    torch.testing.assert_close(exactly.noisy, left[t].view(-1, 1, 1, 1) * clean)
+    found = climbed_by_nothing(clean, t, schedule, grid=grid, overshoot=0.1)
+    assert torch.equal(found.t, t) and found.clean is clean
+    for i, index in enumerate(t.tolist()):
+        value = float(found.noisy[i, 0, 0, 0])
+        assert float(left[index + 99]) - 1e-9 <= value < float(left[index])
+        # κ = (x̂ - α_t·z)/σ_t at z = 1, by the levels of t and not of where it ended
+        kappa = (value - float(schedule.alphas[index])) / float(schedule.sigmas[index])
+        assert found.noise[i].flatten().tolist() == pytest.approx([kappa] * 2, abs=1e-12)
 
 
 def test_samples_climb_the_fixed_grid_independently():
@@ -101,19 +126,13 @@ def test_samples_climb_the_fixed_grid_independently():
         torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-12)
 
 
-def test_the_way_up_ends_at_most_the_overshoot_above_t_and_on_the_schedule():
-    """With a network that says 0, x̂ = (α_end/α_0)·z tells where it ended."""
+@pytest.mark.parametrize("grid", ["even", "fixed"])
+def test_the_way_up_ends_at_most_the_overshoot_above_t_and_on_the_schedule(grid):
+    """With a network that says 0, what is left of z tells where it ended."""
     schedule = NoiseSchedule.scaled_linear()
     clean, t = torch.ones(600, 2, 1, 1, dtype=torch.float64), torch.tensor([300, 980]).repeat(300)
-    noisy = invert(
-        clean,
-        t,
-        options=InversionOptions(grid="fixed", overshoot=0.1),
-        schedule=schedule,
-        predict_noise=lambda noisy, t: torch.zeros_like(noisy),
-        generator=Generator().manual_seed(0),
-    ).noisy[:, 0, 0, 0]
-    ends = (schedule.alphas / schedule.alphas[0] - noisy.unsqueeze(1)).abs().argmin(1)
+    noisy = climbed_by_nothing(clean, t, schedule, grid=grid, overshoot=0.1).noisy[:, 0, 0, 0]
+    ends = (left_of_the_clean(grid, schedule) - noisy.unsqueeze(1)).abs().argmin(1)
     low, high = ends[::2], ends[1::2]
     # 300 draws of 100 levels: all lie within, and come within 5 of both ends.
     assert 300 <= int(low.min()) < 305 and 394 < int(low.max()) <= 399
@@ -136,21 +155,17 @@ def test_without_eta_and_overshoot_nothing_is_drawn(grid):
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])
-def test_noise_of_eta_has_the_released_variance(eta):
+@pytest.mark.parametrize("grid", ["even", "fixed"])
+def test_noise_of_eta_has_the_released_variance(grid, eta):
     """With a network that says 0 a hop multiplies by α_b/α_a, so the variances add up."""
     schedule, t = NoiseSchedule.scaled_linear(), torch.tensor([350])
     clean = torch.zeros(1, 4, 64, 64, dtype=torch.float64)
-    noisy = invert(
-        clean,
-        t,
-        options=InversionOptions(grid="fixed", eta=eta),
-        schedule=schedule,
-        predict_noise=lambda noisy, t: torch.zeros_like(noisy),
-        generator=Generator().manual_seed(0),
-    ).noisy
-    bars, variance = schedule.alphas.square(), 0.0
-    for low, high in pairwise([0, 1, 101, 201, 301, 350]):
-        a, b = float(bars[low]), float(bars[high])
+    noisy = climbed_by_nothing(clean, t, schedule, grid=grid, eta=eta).noisy
+    # The even grid leaves clean latents, ᾱ = 1; the fixed one counts them as a sample of level 0.
+    levels = [0, 1, 101, 201, 301, 350] if grid == "fixed" else range(35, 351, 35)
+    bars = [float(schedule.alphas[level]) ** 2 for level in levels]
+    variance = 0.0
+    for a, b in pairwise(bars if grid == "fixed" else [1.0, *bars]):
         variance = variance * b / a + eta**2 * (1 - a) / (1 - b) * (1 - b / a)
     # Over 16384 values 3 % is 2.7 standard errors of a variance.
     assert float(noisy.var()) == pytest.approx(variance, rel=0.03)
@@ -209,8 +224,8 @@ def test_equal_noise_gives_the_inverted_sample_back():
 
 
 def test_the_minority_sample_is_less_likely_where_the_picture_is_likely_and_more_where_it_is_not():
-    """The paper says only the first: "less well aligned with the original prompt". On average over
-    fresh noise, by log p(x̄_t | y) - log p(x̂_t | y)."""
+    """The paper's claim is about p(y | x̄), "less well aligned with the original prompt"; this is
+    the density, log p(x̄_t | y) - log p(x̂_t | y), on average over fresh noise."""
     prior = exact.mixture_prior(dtype=torch.float64)
     t = torch.full((4000,), 300)
     condition = prior.encode_text([exact.PROMPT] * 4000)

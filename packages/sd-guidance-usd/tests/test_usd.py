@@ -120,7 +120,7 @@ def test_as_the_target_of_a_mix_it_is_itself():
     ("values", "told"),
     [
         ({"only": ["back"], "wanted": {"side": 1.0}}, "both wanted and only are told"),
-        ({"classifier": {"kind": "exact", "templates": "folder"}}, "are for the kind matching"),
+        ({"classifier": {"kind": "exact", "templates": "folder"}}, "is for the kind matching"),
     ],
 )
 def test_options_without_effect_are_refused(values, told):

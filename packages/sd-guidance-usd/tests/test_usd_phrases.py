@@ -34,6 +34,15 @@ def options(**values):
         ({"kind": "text", "pose_temperature": 0.2}, "pose_temperature is for the kind matching"),
         ({"text_temperature": 0.1}, "for the kind text, but the kind is exact or matching"),
         ({"kind": "exact", "whole_phrases": True}, "for the kind text, but the kind is exact"),
+        ({"kind": "exact", "candidates": 3}, "for the kind matching, but the kind is exact"),
+        ({"kind": "mine:judge", "grid": 8}, "for the kind matching, but the kind is mine:judge"),
+        ({"kind": "mine:judge", "text_temperature": 1}, "for the kind text, but the kind is mine"),
+        ({"templates": "x", "candidates": 3}, "candidates is for templates that the prior makes"),
+        (
+            {"templates": "x", "kind": "matching", "phrases": {"a": "a"}},
+            "phrases is for templates that the prior makes, but classifier.templates are given",
+        ),
+        ({"phrases": {}}, "guidance.classifier.phrases: there is no class. Name each with its "),
         ({"phrases": {"a": " "}}, "class 'a' has an empty phrase"),
         ({"phrases": {"a": "a {promt}"}}, "'a {promt}' of class 'a' has braces"),
         (
@@ -50,5 +59,11 @@ def test_slips_and_options_without_effect_are_refused(classifier, told):
 
 @pytest.mark.parametrize("preset", ["paper", "released"])
 def test_what_a_preset_says_of_matching_is_not_told_and_a_resumed_run_is_read_again(preset):
-    first = options(preset=preset, classifier={"kind": "text", "text_temperature": 0.1})
-    assert options(**first.model_dump(mode="json")) == first
+    for told in (
+        {"kind": "text", "text_temperature": 0.1},
+        {"kind": "exact"},
+        {"kind": "mine:judge"},
+        {"kind": "matching", "templates": "folder"},
+    ):
+        first = options(preset=preset, classifier=told)
+        assert options(**first.model_dump(mode="json")) == first

@@ -1,15 +1,10 @@
 """`score-distill templates`: what it writes, what it refuses, and the page where one chooses."""
 
-import contextlib
-import http.client
 import json
 import os
-import queue
 import shlex
 import socket
-import threading
-import urllib.error
-import urllib.request
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +14,13 @@ import torch
 from PIL import Image
 
 import sd_guidance_usd
+from choice_client import get, post, serving, status
 from sd_core import plugins as plugins_module
 from sd_core.cli import main
 from sd_core.plugins import load_plugins
 from sd_guidance_usd.choice_server import Pick, read_picks
 from sd_guidance_usd.features import FeatureExtractor
+from sd_guidance_usd.separation import TemplatesLookAlike
 from sd_guidance_usd.templates import load_pictures
 from tiny_world import CLASSES, bank_folder, encoder_folder
 
@@ -92,7 +89,7 @@ def test_it_writes_all_candidates_a_sheet_and_the_most_typical_of_each_class(tol
     assert sheet.shape == (3 * 8, FEW * 8, 3)
     place = pixels(out / "candidates" / "back" / "01.png")
     assert np.array_equal(sheet[16:24, 8:16], place)
-    assert capsys.readouterr().out.splitlines()[-1].startswith("go on with: score-distill run ")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("go on with: the same experiment ")
 
 
 def test_a_candidate_is_a_picture_of_its_phrase(told, world):
@@ -112,17 +109,31 @@ def test_the_same_seed_makes_the_same_and_another_does_not(told):
     assert sheets[0] == sheets[1] != sheets[2]
 
 
-def test_its_last_line_is_a_run_that_takes_the_templates(told, world, capsys):
-    main(told("--output", "my toys"))
-    line = capsys.readouterr().out.splitlines()[-1].removeprefix("go on with: ")
-    assert line == (
-        "score-distill run --prompt 'a toy' --prior image-bank --guidance usd "
-        "--set 'guidance.classifier.templates=my toys/templates' "
-        "--set guidance.classifier.kind=matching"
-    )
-    more = ["--set", f"prior.folder={world[0]}", "--set", "run.threads=1"]
-    command = shlex.split(line)[2:]
-    assert main(["templates", *command, *more, *told()[-4:], "--output", "again"]) == 0
+MATCHING = "--set guidance.classifier.kind=matching"
+
+
+def test_its_last_line_says_what_makes_the_same_experiment_take_the_templates(told, world, capsys):
+    assert main(told("--output", "my toys")) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    start = "go on with: the same experiment without guidance.classifier.candidates and "
+    assert line == f"{start}--set 'guidance.classifier.templates=my toys/templates' {MATCHING}"
+    model = (f"guidance.classifier.model={world[1]}",)
+    more = shlex.split(line.removeprefix(start))
+    assert main(told(*more, "--output", "again", settings_of=model)) == 0
+
+
+def test_classes_that_look_alike_are_one_line_with_what_to_do(told, monkeypatch, capsys):
+    def alike(wholes):
+        assert list(wholes) == list(CLASSES)
+        warnings.warn("they look alike. Do this.", TemplatesLookAlike, stacklevel=2)
+
+    monkeypatch.setattr("sd_guidance_usd.templates_command.warn_if_alike", alike)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TemplatesLookAlike)
+        assert main(told("--output", "out")) == 0
+    out, err = capsys.readouterr()
+    line = "they look alike: see out/candidates.png, or add --with serve=true"
+    assert line in out.splitlines() and "alike" not in err
 
 
 def test_without_a_method_usd_is_as_it_is_by_default(told, monkeypatch, capsys):
@@ -149,8 +160,10 @@ def test_of_a_mix_the_options_of_its_usd_count(told, world, capsys):
     }
     assert list(load_pictures(Path("out/templates"))) == ["down", "up"]
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "go on with: the same experiment and --set guidance.options.usd.classifier.templates="
-        "out/templates --set guidance.options.usd.classifier.kind=matching"
+        "go on with: the same experiment without guidance.options.usd.classifier.phrases, "
+        "guidance.options.usd.classifier.candidates and --set "
+        "guidance.options.usd.classifier.templates=out/templates "
+        "--set guidance.options.usd.classifier.kind=matching"
     )
 
 
@@ -175,7 +188,11 @@ def test_of_a_mix_the_options_of_its_usd_count(told, world, capsys):
         ),
         (
             ("--output", "out", "--set", "guidance.classifier.kind=exact"),
-            "guidance.classifier.kind is 'exact', which takes no templates. Leave it out, ",
+            "stages.0.guidance: classifier.candidates is for the kind matching, but the kind is ",
+        ),
+        (
+            ("--output", "out", "--set", "guidance.classifier.model=nowhere"),
+            "cannot load the classifier's model 'nowhere': ",
         ),
         (
             ("--output", "out", "--set", 'guidance.classifier.phrases={"../up"="front view"}'),
@@ -198,6 +215,22 @@ def test_a_mistake_is_one_line_and_leaves_all_as_it_was(told, capsys, more, mess
     assert not Path("out").exists()
 
 
+def test_a_classifier_that_takes_no_templates_is_refused(told, capsys):
+    kind = ("guidance.classifier.kind=text",)
+    assert refused(capsys, told("--output", "out", settings_of=kind)) == (
+        "guidance.classifier.kind is 'text', which takes no templates. Leave it out, or set it to "
+        "matching."
+    )
+
+
+def test_options_of_usd_without_its_name_are_told_where_they_belong(told, capsys):
+    message = refused(capsys, told("--output", "out", guidance=()))
+    assert message.startswith("unknown key 'classifier' in stages.0.guidance. Known keys: scale, ")
+    assert message.endswith(
+        "No method was told, so it is sds; 'classifier' is an option of --guidance usd."
+    )
+
+
 def test_another_method_is_refused(told, capsys):
     arguments = told("--output", "out", guidance=("--guidance", "vsd"), settings_of=())
     assert refused(capsys, arguments) == (
@@ -215,62 +248,6 @@ def test_a_port_that_is_taken_is_told_before_anything_is_made(told, capsys):
 
 
 # the page
-
-
-class Lines(queue.Queue):
-    """A stdout whose lines another thread can wait for."""
-
-    def write(self, text):
-        self.put(text)
-
-    def flush(self):
-        pass
-
-    def until(self, begin):
-        while not (line := self.get(timeout=60)).startswith(begin):
-            pass
-        return line
-
-
-@contextlib.contextmanager
-def serving(arguments):
-    """The page's address, while the command runs in a thread; it must have ended by the end."""
-    lines, codes = Lines(), []
-    with contextlib.redirect_stdout(lines):
-        running = threading.Thread(target=lambda: codes.append(main(arguments)), daemon=True)
-        running.start()
-        line = lines.until("choose others at ")
-        yield line.split()[3]
-        running.join(timeout=60)
-    assert codes == [0]
-    assert lines.until("go on with: ")
-
-
-def get(url):
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return answer.read()
-
-
-def post(url, body, kind="application/json", **headers):
-    """The status and the text."""
-    headers |= {"Content-Type": kind}
-    request = urllib.request.Request(f"{url}done", data=body, headers=headers, method="POST")
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-def status(url, path, **headers):
-    """Of a path as it is, which urllib would tidy up."""
-    connection = http.client.HTTPConnection(url.split("/")[2], timeout=60)
-    try:
-        connection.request("GET", path, headers=headers)
-        return connection.getresponse().status
-    finally:
-        connection.close()
 
 
 GOOD = json.dumps({"picks": [[1, False], [3, True], [0, False]]}).encode()
@@ -299,6 +276,23 @@ def test_the_page_shows_all_and_keeps_the_choice(told):
     mirrored = pixels(candidates / "side" / "03.png")[:, ::-1]
     assert np.array_equal(pixels("out/templates/side.png"), mirrored)
     assert np.array_equal(pixels("out/templates/back.png"), pixels(candidates / "back" / "00.png"))
+
+
+def test_what_goes_wrong_is_told_to_the_page_which_may_post_again(told, monkeypatch):
+    with serving(told("--output", "out", "--with", "serve=true")) as url:
+        how = f"open this page as {url}; through ssh forward the same port, and set it with --with "
+        port = url.split(":")[2].strip("/")
+        assert post(url, GOOD, Host="evil.example") == (400, f"{how}port={port}")
+
+        def full(self, pictures):
+            raise RuntimeError("a\nb")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Pick, "of", full)
+            assert post(url, GOOD) == (500, "RuntimeError: a b")
+        Path("out/candidates/front/00.png").unlink()
+        assert status(url, "/picture/0/0") == 500
+        assert post(url, GOOD) == (200, "saved")
 
 
 def test_nothing_but_pictures_can_be_asked_for_and_bad_posts_change_nothing(told):

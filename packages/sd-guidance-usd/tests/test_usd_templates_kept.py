@@ -41,7 +41,9 @@ class Run:
 
     def __init__(self, world, path, *, in_mix=False, **classifier):
         bank, encoder = world
-        own = {"kind": "matching", "model": str(encoder), "candidates": 9, "augmentations": 2}
+        own = {"kind": "matching", "model": str(encoder), "augmentations": 2}
+        if "templates" not in classifier:
+            own["candidates"] = 9
         usd = {"classifier": {**own, **classifier}}
         mix = {"name": "mix", "target": "usd", "source": "vsd", "options": {"usd": usd}}
         stage = {"steps": STEPS, "renderer": "plane"}

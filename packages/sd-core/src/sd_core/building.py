@@ -129,18 +129,29 @@ def complete_stage(
     `folder` is for what the stage's method leaves for people to look at.
     """
     stage = experiment.stages[index]
-    # A seed of its own: what the scene drew, or a load instead of it, never shifts the method.
-    with _seeded(_seed(experiment, f"stage {index} guidance")):
-        guidance = _build_guidance(experiment, stage.guidance, prior, folder)
     return BuiltStage(
         renderer=scene.renderer,
-        guidance=guidance,
+        guidance=build_guidance(experiment, index, prior, choice=stage.guidance, folder=folder),
         optimiser=new_optimiser(stage.options.optimiser, scene.renderer),
         generator=scene.generator,
         cameras=stage.cameras,
         steps=stage.options.steps,
         rate_factor=partial(rate_factor, stage.options.optimiser),
     )
+
+
+def build_guidance(
+    experiment: Experiment,
+    index: int,
+    prior: AbstractPrior,
+    *,
+    choice: Choice,
+    folder: Path | None = None,
+) -> AbstractGuidance:
+    """A method as stage `index` would build it, the stage's own or another to compare it with."""
+    # A seed of its own: what the scene drew, or a load instead of it, never shifts the method.
+    with _seeded(_seed(experiment, f"stage {index} guidance")):
+        return _build_guidance(experiment, choice, prior, folder)
 
 
 def new_optimiser(options: OptimiserOptions, renderer: AbstractRenderer) -> torch.optim.Optimizer:

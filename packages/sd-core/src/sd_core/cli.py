@@ -7,22 +7,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sd_core.command_names import COMMAND_MODULES
 from sd_core.errors import ScoreDistillationError, nearest
 
 if TYPE_CHECKING:
     from sd_core.plugins import Plugins
-
-# Imported when the command is given, so that the others stay quick.
-COMMAND_MODULES = {
-    "run": "run",
-    "resume": "resume",
-    "export": "export",
-    "evaluate": "evaluate",
-    "plugins": "list_plugins",
-    "describe": "describe",
-    "schema": "schema",
-    "doctor": "doctor",
-}
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -47,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]) -> "tuple[argparse.Namespace, Plugins]":
-    """Plugins are asked for commands only where the first word is none that is built in."""
+    """Commands of plugins are looked up only where the first word is none that is built in."""
     name = arguments[0] if arguments else "-"
     if name in COMMAND_MODULES or name.startswith("-"):
         parsed = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
@@ -125,6 +114,10 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate", parents=[shared], help="what the installed metrics say of runs"
     )
     _add_evaluate_options(evaluate)
+    diagnose = commands.add_parser(
+        "diagnose", parents=[shared], help="how much the gradients of methods scatter, and why"
+    )
+    _add_diagnose_options(diagnose)
     commands.add_parser("plugins", parents=[shared], help="what is installed, and what is broken")
     describe = commands.add_parser(
         "describe", parents=[shared], help="the options of a plugin, or of an experiment's tables"
@@ -158,8 +151,8 @@ def _add_command_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", metavar="FOLDER", help="where the command's files go")
 
 
-def _add_experiment_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
+def _add_experiment_options(parser: argparse.ArgumentParser, told: str = "EXPERIMENT.toml") -> None:
+    parser.add_argument("experiment", nargs="?", metavar=told)
     parser.add_argument("--prompt", metavar="TEXT", help="what to make")
     parser.add_argument("--guidance", metavar="NAME", help="the method of every stage")
     parser.add_argument("--renderer", metavar="NAME", help="the scene of every stage")
@@ -208,6 +201,30 @@ def _add_evaluate_options(evaluate: argparse.ArgumentParser) -> None:
     )
     evaluate.add_argument("--stage", type=int, metavar="N", help="the scene at the stage's end")
     evaluate.add_argument("--device", default="auto", metavar="NAME", help="default: auto")
+
+
+def _add_diagnose_options(diagnose: argparse.ArgumentParser) -> None:
+    _add_experiment_options(diagnose, "EXPERIMENT.toml|RUN")
+    diagnose.add_argument("--methods", metavar="NAME,NAME", help="default: the experiment's own")
+    diagnose.add_argument(
+        "--with",
+        action="append",
+        default=[],
+        dest="own",
+        metavar="METHOD.OPTION=VALUE",
+        help="an option of one of the methods; describe guidance NAME lists them",
+    )
+    diagnose.add_argument("--draws", metavar="K", help="gradients at each camera (default: 32)")
+    diagnose.add_argument("--cameras", metavar="N", help="how many cameras (default: 4)")
+    diagnose.add_argument(
+        "--times", metavar="T,T", help="default: 0.1, 0.25, 0.5, 0.75, 0.9 of the noise schedule"
+    )
+    diagnose.add_argument(
+        "--steps",
+        metavar="I,I",
+        help="after so many steps of the first stage (default: 0, the scene as it begins)",
+    )
+    diagnose.add_argument("--output", metavar="FOLDER", help="for diagnose.json and diagnose.png")
 
 
 def _add_describe_options(describe: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sd_core.shapes import Latents, PerSample
+from sd_core.shapes import Latents
 
 # none: as long as it is. at-most: no longer than the residual. equal: as long as the residual,
 # but for what is so short that it may be rounding.
@@ -25,10 +25,13 @@ class Correction:
     limit: Limit = "none"
 
 
-def relative_length(correction: Correction, residual: Latents) -> PerSample:
-    """‖δ‖/‖r‖ of each sample, before any limit: above 1 it is longer than the rest."""
-    own, allowed = _lengths(correction.noise), _lengths(residual)
-    return (own / allowed.clamp(min=torch.finfo(own.dtype).tiny)).flatten()
+def relative_length(correction: Correction, residual: Latents) -> float | None:
+    """‖δ‖/‖r‖ of the whole batch, before any limit: above 1 it is longer than the rest.
+
+    None where there is no residual, as before an estimator has learned anything.
+    """
+    rest = float(residual.norm())
+    return float(correction.noise.norm()) / rest if rest > 0 else None
 
 
 def limited(correction: Correction, residual: Latents) -> Latents:

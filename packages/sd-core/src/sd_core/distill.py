@@ -50,8 +50,7 @@ def distill(
         cameras = sample_cameras(generator)
         rendering = renderer(cameras)
         latents = prior.encode(rendering.images, generator=generator)
-        if latents.shape[1:] != prior.latent_shape:
-            _refuse_shape(rendering.images, latents, prior)
+        check_shape(rendering.images, latents, prior)
 
         clean = latents.detach()
         guided = guidance.gradient(clean, cameras, step=step, generator=generator)
@@ -80,7 +79,10 @@ def backward(latents: Latents, gradient: Latents, regularisation: Tensor | None)
     torch.autograd.backward(roots, gradients)
 
 
-def _refuse_shape(images: Images, latents: Latents, prior: AbstractPrior) -> None:
+def check_shape(images: Images, latents: Latents, prior: AbstractPrior) -> None:
+    """Views that the prior cannot take are refused with both shapes."""
+    if latents.shape[1:] == prior.latent_shape:
+        return
     raise ConfigError(
         f"the scene's views of shape {tuple(images.shape[1:])} become latents of shape "
         f"{tuple(latents.shape[1:])}, but the prior diffuses {prior.latent_shape}. Set the "

@@ -3,7 +3,8 @@
 `building.py` makes the objects, `runner.py` runs them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,8 +139,7 @@ class Experiment:
 
     def _check_stage(self, stage: StageOptions, before: list[Stage]) -> Stage:
         where = f"stages.{len(before)}"
-        table = {"name": DEFAULT_GUIDANCE, **stage.guidance}
-        guidance = self.choose("guidance", table, f"{where}.guidance")
+        guidance = self._choose_guidance(stage.guidance, f"{where}.guidance")
         last = next((stage.renderer for stage in reversed(before) if stage.renderer), None)
         if stage.renderer is None and last and stage.start_from == "previous":
             renderer, scene, cameras = None, last.innermost(), before[-1].cameras.model_dump()
@@ -158,6 +158,27 @@ class Experiment:
                 CameraOptions, over(stage.cameras, cameras), where=f"{where}.cameras"
             ),
         )
+
+    def _choose_guidance(self, told: Table, where: str) -> Choice:
+        try:
+            return self.choose("guidance", {"name": DEFAULT_GUIDANCE, **told}, where)
+        except ConfigError as error:
+            start = "unknown key '{}' in {}. Known"
+            unknown = [key for key in told if str(error).startswith(start.format(key, where))]
+            methods = [name for key in unknown for name in self._methods_with(key)]
+            if "name" in told or not methods:
+                raise
+            raise ConfigError(
+                f"{error} No method was told, so it is {DEFAULT_GUIDANCE}; '{unknown[0]}' is an "
+                f"option of --guidance {' or '.join(methods)}."
+            ) from None
+
+    def _methods_with(self, key: str) -> Iterator[str]:
+        """Those that have an option of that name; of a broken one nothing is known."""
+        for name, entry in self.plugins.of_kind("guidance").items():
+            with suppress(PluginError):
+                if key in options_of(entry).model_fields:
+                    yield name
 
     def _choose_renderer(self, table: Table, where: str) -> Choice:
         """With the options that the prior knows to suit it, where the table is silent."""

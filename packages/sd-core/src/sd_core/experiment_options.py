@@ -129,20 +129,22 @@ def read_experiment_file(path: Path) -> Table:
         raise ConfigError(f"{path} is not valid {kind}: {error}.") from None
 
 
-def options_table(assignments: Sequence[str]) -> Table:
+def options_table(
+    assignments: Sequence[str], *, flag: str = "--set", such_as: str = "faces=5000"
+) -> Table:
     """`--set faces=5000` and its like, where there is one table of options alone."""
     table: Table = {}
     for assignment in assignments:
-        keys, text = _key_and_value(assignment, such_as="faces=5000")
-        _assign(table, keys, _value(text), assignment)
+        keys, text = _key_and_value(assignment, flag=flag, such_as=such_as)
+        _assign(table, keys, _value(text), f"{flag} {assignment}")
     return table
 
 
-def _key_and_value(assignment: str, *, such_as: str) -> tuple[list[str], str]:
+def _key_and_value(assignment: str, *, flag: str, such_as: str) -> tuple[list[str], str]:
     path, equals, text = assignment.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set {assignment} is not an assignment. Write --set {such_as}.")
+        raise ConfigError(f"{flag} {assignment} is not an assignment. Write {flag} {such_as}.")
     return keys, text
 
 
@@ -150,19 +152,20 @@ def override(table: Table, assignments: Sequence[str]) -> Table:
     """`stages.0.guidance.scale=7.5` and its like, applied in order to a copy of the table."""
     table = deepcopy(table)
     for assignment in assignments:
-        keys, text = _key_and_value(assignment, such_as="stages.0.guidance.scale=7.5")
+        keys, text = _key_and_value(assignment, flag="--set", such_as="stages.0.guidance.scale=7.5")
+        told = f"--set {assignment}"
         known = sorted({*STAGE_KEYS, *ExperimentOptions.model_fields})
         if keys[0] not in known:
             raise ConfigError(
-                f"--set {assignment}: unknown key '{keys[0]}'. Known keys: {', '.join(known)}."
+                f"{told}: unknown key '{keys[0]}'. Known keys: {', '.join(known)}."
                 f"{nearest(keys[0], known)}"
             )
         if keys[0] in STAGE_KEYS:
             for index, stage in enumerate(_stages(table)):
                 if keys[0] != "renderer" or not _goes_on(index, stage):
-                    _assign(table, ["stages", str(index), *keys], _value(text), assignment)
+                    _assign(table, ["stages", str(index), *keys], _value(text), told)
         else:
-            _assign(table, keys, _value(text), assignment)
+            _assign(table, keys, _value(text), told)
     return table
 
 
@@ -189,7 +192,8 @@ def _goes_on(index: int, stage: Table) -> bool:
     return index > 0 and not stage.get("renderer") and stage.get("start_from") != "scratch"
 
 
-def _assign(table: Table, keys: list[str], value: Any, assignment: str) -> None:
+def _assign(table: Table, keys: list[str], value: Any, told: str) -> None:
+    """`told` is the flag and what it says, for messages."""
     if keys[0] == "stages":
         _stages(table)
     place: Any = table
@@ -198,16 +202,14 @@ def _assign(table: Table, keys: list[str], value: Any, assignment: str) -> None:
         if isinstance(place, list):
             if not key.isdigit() or int(key) >= len(place):
                 raise ConfigError(
-                    f"--set {assignment}: there is no {'.'.join(keys[:depth])}.{key}. "
+                    f"{told}: there is no {'.'.join(keys[:depth])}.{key}. "
                     f"Give a number from 0 to {len(place) - 1}."
                 )
             if last:
                 place[int(key)] = value
             place = place[int(key)]
         elif not isinstance(place, dict):
-            raise ConfigError(
-                f"--set {assignment}: {'.'.join(keys[:depth])} is a value, not a table."
-            )
+            raise ConfigError(f"{told}: {'.'.join(keys[:depth])} is a value, not a table.")
         elif last:
             place[key] = value
         else:

@@ -158,8 +158,9 @@ def sd_commands() -> Iterable[CommandEntry]:  # type: ignore[empty-body]
             build="sd_command_atlas.atlas:make_atlas",
         )]
     ```
-    Called once, when the program starts, if the command is none that is built in. The experiment is
-    told as `run` is told it, by a file, `--prompt` and `--set`, and is checked; it need not be run.
+    Called once, with every other hook. A command is looked up only where the first word is none
+    that is built in. The experiment is told as `run` is told it, by a file, `--prompt` and `--set`,
+    and is checked; it need not be run.
     `--with KEY=VALUE` sets the command's own options, checked with `config`, a subclass of
     `sd_core.config.Options`. Then the host calls `build(options, context)` with a
     `sd_core.command.CommandContext`; it does the work and gives nothing.

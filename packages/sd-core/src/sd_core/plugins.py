@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from sd_core.cli import COMMAND_MODULES
+from sd_core.command_names import COMMAND_MODULES
 from sd_core.discovery import (
     CORE,
     ENTRY_OF_HOOK,

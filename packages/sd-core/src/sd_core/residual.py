@@ -35,11 +35,16 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class ObservedResidual:
-    """What `ResidualGuidance` hands itself back for learning."""
+    """What `ResidualGuidance` hands itself back for learning.
+
+    `terms` are the two noises whose difference the gradient is, the target with its correction;
+    `score-distill diagnose` compares them.
+    """
 
     noised: Noised
     target: Mapping[str, Tensor]
     source: Mapping[str, Tensor]
+    terms: tuple[Latents, Latents]
 
 
 def residual_gradient(target: Latents, source: Latents, weights: Tensor) -> Latents:
@@ -104,13 +109,14 @@ class AbstractResidual(AbstractGuidance):
         wanted, now = target.noise.detach(), source.noise.detach()
         logs = {**target.logs, **source.logs}
         if target.correction is not None:
-            logs["correction"] = float(relative_length(target.correction, wanted - now).mean())
+            length = relative_length(target.correction, wanted - now)
+            logs |= {} if length is None else {"correction": length}
             wanted = wanted + limited(target.correction, wanted - now)
         return Guided(
             gradient=residual_gradient(wanted, now, self.weights(noised, step=step)),
             t=noised.t,
             logs=logs,
-            observed=ObservedResidual(noised, target.observed, source.observed),
+            observed=ObservedResidual(noised, target.observed, source.observed, (wanted, now)),
         )
 
     def learn_target(

@@ -1,9 +1,9 @@
 """Jensen–Shannon score distillation (Do & Hua 2025), not JointDreamer's method of the same letters.
 
 The paper's formula and the released code are different methods; both are here. The paper subtracts
-the prior's prediction at a second sample, one that suits the prompt less, from that at the first.
-The code subtracts nothing: it pulls the picture to what the prior sees in the first sample, and to
-what it sees in the second.
+the prior's prediction at a second sample, one that is meant to suit the prompt less, from that at
+the first. The code subtracts nothing: it pulls the picture to what the prior sees in the first
+sample, and to what it sees in the second.
 """
 
 from sd_core import hookimpl

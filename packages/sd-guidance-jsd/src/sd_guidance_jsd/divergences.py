@@ -38,7 +38,8 @@ def geometric_jensen_shannon(p: Distribution, q: Distribution) -> Divergence:
     """[KL(p, G) + KL(q, G)]/2 with G = √(p·q)/Σ√(p·q): J(p, q)/4 + log Σ√(p·q). Unbounded.
 
     G is made to sum to 1 (Nielsen 2019). It is at least the JSD: of all distributions the mean
-    (p + q)/2 has the least average KL from both.
+    (p + q)/2 has the least average KL from both. Without overlap there is no G; that it is infinite
+    there is a convention, and not the limit along figure 8, which is log 2.
     """
     overlap = (p * q).sqrt().sum(-1)
     exact = jeffreys(p, q) / 4 + overlap.log()
@@ -48,9 +49,9 @@ def geometric_jensen_shannon(p: Distribution, q: Distribution) -> Divergence:
 def log_odds_objective(p: Distribution, q: Distribution) -> Divergence:
     """E_q[−log D], eq. 8, with D = c/(1 − c), eq. 9: the paper's approximation of the JSD.
 
-    Eq. 9 leaves open which classifier c = p(y|x) is. Here it is the one that knows both
-    distributions, c = p/(p + q), the paper's "optimal". Then D = p/q, and this is KL(q, p), SDS's
-    own objective: unbounded, and never below the JSD.
+    Eq. 9 calls c a classifier p(y|x) and leaves open which. Here it is c = p/(p + q), which tells
+    the prior from the renders, not one text from another: the paper's "optimal". Then D = p/q, and
+    this is KL(q, p), SDS's own objective: unbounded, and never below the JSD.
     """
     known = p / (p + q)
     surprise = (1 - known).log() - known.log()

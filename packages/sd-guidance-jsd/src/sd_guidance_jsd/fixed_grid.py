@@ -16,7 +16,7 @@ def fixed_grid(
     """For each sample the levels 0, then 1, 1 + d, 1 + 2d, ... below t, then its end ≥ t.
 
     d = ⌊length/steps⌋, at least 1. What has fewer hops than the longest of the batch repeats its
-    end, where a hop changes nothing.
+    end, where a hop changes nothing; so the end is no level with α = 0.
     """
     apart = max(length // steps, 1)
     levels = OFFSET + apart * torch.arange(hops_on_fixed_grid(t, steps, length) - 1)

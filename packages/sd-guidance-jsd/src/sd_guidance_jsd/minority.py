@@ -1,4 +1,4 @@
-"""Minority sampling (fig. 3): from a picture to a sample that suits the prompt less.
+"""Minority sampling (fig. 3): from a picture to a sample meant to suit the prompt less.
 
 1. x̂_t: DDIM inversion of x̂_0, told the prompt                                `invert`
 2. x̄_0 = (x̂_t − σ_t·ε(x̂_t, y))/α_t, in one step                              `minority_sample`
@@ -84,10 +84,14 @@ def standard_normal(like: Latents, generator: Generator) -> Latents:
 def _overshot(
     t: Timesteps, options: InversionOptions, schedule: NoiseSchedule, generator: Generator
 ) -> Timesteps:
-    """min(t + δ, T − 1) with δ uniform over the whole numbers 0 ... round(overshoot·T) − 1."""
+    """min(t + δ, last) with δ uniform over the whole numbers 0 ... round(overshoot·T) − 1.
+
+    `last` is the noisiest level with α > 0: no hop leaves pure noise, not even to stay there.
+    """
     levels = round(options.overshoot * len(schedule))
     if levels == 0:
         return t
     device = generator.device
     above = torch.randint(levels, (len(t),), generator=generator, device=device).to(t.device)
-    return (t + above).clamp(max=len(schedule) - 1)
+    last = int(schedule.alphas.nonzero().max())
+    return (t + above).clamp(max=last)

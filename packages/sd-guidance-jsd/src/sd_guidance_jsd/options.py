@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from pydantic import model_validator
+
 from sd_core.config import Options, option
 from sd_core.presets import PresetOptions
 from sd_core.residual import ResidualOptions
@@ -14,8 +16,8 @@ class InversionOptions(Options):
 
     steps: int = option(
         10,
-        "even: hops from clean to t. fixed: hops that all of the noise schedule takes; a low t "
-        "takes fewer.",
+        "even: hops from clean to each t. fixed: levels of the sampler over the whole noise "
+        "schedule; one hop to each below t, and one to t.",
         symbol="n",
         ge=1,
     )
@@ -41,7 +43,8 @@ class InversionOptions(Options):
 class JSDOptions(PresetOptions, ResidualOptions):
     """The paper's values; it prints none for t, w(t) and the guidance of the inversion.
 
-    `released`: what the code computes, which is another method.
+    `released`: what the code computes without Perp-Neg, which is another method. The attraction
+    with k = 0 is the loss of SDI's released code.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -85,3 +88,15 @@ class JSDOptions(PresetOptions, ResidualOptions):
         "Which t at which step, by default as released: from 0.98 down to 0.25.",
         symbol="t",
     )
+
+    @model_validator(mode="after")
+    def _all_that_is_told_counts(self) -> "JSDOptions":
+        """k counts in the attraction alone. By value, since a resumed run tells every option."""
+        default = type(self).model_fields["low_density_weight"].default
+        usual = self.presets.get(self.preset, {}).get("low_density_weight", default)
+        if self.form == "difference" and self.low_density_weight != usual:
+            raise ValueError(
+                f"low_density_weight is {self.low_density_weight}, but the form 'difference' has "
+                "no such weight. Remove it, or set form to 'attraction'."
+            )
+        return self

@@ -28,7 +28,7 @@ def sd_commands() -> list[CommandEntry]:
     return [
         CommandEntry(
             name="templates",
-            summary="Pictures of each pose that the prior makes, for the classifier of usd",
+            summary="With --guidance usd: the prior's pictures of each pose, for its classifier",
             reference="Zheng et al. 2025, RecDreamer, arXiv:2502.12640, section 3.3",
             config="sd_guidance_usd.templates_command:TemplatesOptions",
             build="sd_guidance_usd.templates_command:make_templates",

@@ -134,8 +134,25 @@ class _Handler(BaseHTTPRequestHandler):
     server: ChoiceServer
 
     def do_GET(self) -> None:
+        self._or_say_why_not(self._get)
+
+    def do_POST(self) -> None:
+        self._or_say_why_not(self._post)
+
+    def _or_say_why_not(self, answer: Callable[[], None]) -> None:
+        """An error, such as a full disk, is told to the page, which may post again."""
+        try:
+            answer()
+        except (ConnectionError, TimeoutError):  # nobody listens
+            raise
+        except Exception as error:
+            ours = isinstance(error, ScoreDistillationError)
+            told = str(error) if ours else f"{type(error).__name__}: {error}"
+            self._say(500, " ".join(told.split()))
+
+    def _get(self) -> None:
         if not self._is_ours():
-            self._refuse("this page is for this machine alone")
+            self._refuse(self._how_to_open())
         elif self.path == "/":
             self._answer(200, "text/html; charset=utf-8", PAGE.encode())
         elif self.path == "/question.json":
@@ -146,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, "text/plain", b"there is nothing here")
 
-    def do_POST(self) -> None:
+    def _post(self) -> None:
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch("[0-9]{1,6}", length) or int(length) > MOST_BYTES:
             self._refuse(f"expected a length of at most {MOST_BYTES}")
@@ -154,7 +171,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(length))  # what is not read would cut the answer off
         # For this type another site's page has to ask first, and is given no answer.
         of_page = self.path == "/done" and self.headers.get("Content-Type") == "application/json"
-        if not self._is_ours() or not of_page:
+        if not self._is_ours():
+            self._refuse(self._how_to_open())
+            return
+        if not of_page:
             self._refuse("expected JSON of this page at /done")
             return
         try:
@@ -162,15 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError as error:
             self._refuse(str(error))
             return
-        self._keep(picks)
-
-    def _keep(self, picks: Sequence[Pick]) -> None:
-        try:
-            first = self.server.keep(picks)
-        except ScoreDistillationError as error:  # a full disk: the page may post again
-            self._answer(500, "text/plain; charset=utf-8", str(error).encode())
-            return
-        if not first:
+        if not self.server.keep(picks):
             self._refuse("there was a choice already")
             return
         self._answer(200, "text/plain", b"saved")
@@ -189,8 +201,17 @@ class _Handler(BaseHTTPRequestHandler):
         files = self.server.question.files
         return files[row][column] if row < len(files) and column < len(files[row]) else None
 
+    def _how_to_open(self) -> str:
+        return (
+            f"open this page as {self.server.url}; through ssh forward the same port, and set it "
+            f"with --with port={self.server.server_port}"
+        )
+
     def _refuse(self, why: str) -> None:
-        self._answer(400, "text/plain; charset=utf-8", why.encode())
+        self._say(400, why)
+
+    def _say(self, status: int, what: str) -> None:
+        self._answer(status, "text/plain; charset=utf-8", what.encode(errors="replace"))
 
     def _answer(self, status: int, kind: str, content: bytes) -> None:
         self.send_response(status)

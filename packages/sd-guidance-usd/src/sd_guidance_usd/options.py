@@ -38,6 +38,7 @@ class ClassifierOptions(MatchingOptions):
         "Each class, and what is added to the prompt for it after a comma; or with {prompt} the "
         "whole text, such as 'a female {prompt}'. For exact, for text, and for matching without "
         "`templates`.",
+        min_length=1,
     )
     whole_phrases: bool = option(
         False, "text: phrases are whole texts without the prompt, such as 'a photo of a woman'."
@@ -55,12 +56,24 @@ class ClassifierOptions(MatchingOptions):
         "most typical of some pictures that the prior makes of each phrase.",
         min_length=1,
     )
-    candidates: int = option(16, "matching: so many pictures of each phrase.", ge=1)
+    candidates: int = option(
+        16, "matching without `templates`: so many pictures of each phrase.", ge=1
+    )
     mirrored: tuple[str, ...] | None = option(
         None,
         "matching: templates that count the other way round, too, as the class mirrored_NAME. By "
         "default side, if there is one.",
     )
+
+    @field_validator("phrases", mode="before")
+    @classmethod
+    def _there_is_one(cls, phrases: Any) -> Any:
+        if phrases == {}:
+            raise ValueError(
+                "there is no class. Name each with its phrase, or leave phrases out for front, "
+                "side and back."
+            )
+        return phrases
 
     @field_validator("phrases")
     @classmethod
@@ -92,6 +105,14 @@ OF_MATCHING = (
     *("templates", "candidates", "mirrored"),
 )
 OF_TEXT = ("whole_phrases", "text_temperature")
+# What counts where templates are made, and not where they are given.
+OF_MAKING = ("phrases", "candidates")
+
+
+def told_for_making(told: ClassifierOptions) -> list[str]:
+    """Those of OF_MAKING that differ from their defaults, which are those of every preset."""
+    usual = ClassifierOptions()
+    return [name for name in OF_MAKING if getattr(told, name) != getattr(usual, name)]
 
 
 class USDOptions(PresetOptions, VSDOptions):
@@ -156,25 +177,32 @@ class USDOptions(PresetOptions, VSDOptions):
             raise ValueError(
                 "both wanted and only are told, but with only nothing else is wanted. Remove one."
             )
-        if self.classifier.kind == "exact" and self.classifier.templates is not None:
-            raise ValueError(
-                "classifier.templates are for the kind matching, but it is exact. Remove one."
-            )
         self._refuse_another_kinds()
+        self._refuse_making_beside_templates()
         return self
 
     def _refuse_another_kinds(self) -> None:
-        """Options of `text` with another kind, those of matching with text; presets are not told.
+        """Options of `text` and of matching with another kind; presets are not told.
 
         Compared by value, since a resumed run tells every option.
         """
         told = self.classifier
         preset = self.presets.get(self.preset, {}).get("classifier", {})
         usual = ClassifierOptions.model_validate(preset)
-        others, theirs = (OF_MATCHING, "matching") if told.kind == "text" else (OF_TEXT, "text")
-        for name in others:
+        of_text = [] if told.kind == "text" else [(name, "text") for name in OF_TEXT]
+        matches = told.kind in (None, "matching")
+        of_matching = [] if matches else [(name, "matching") for name in OF_MATCHING]
+        for name, theirs in (*of_text, *of_matching):
             if getattr(told, name) != getattr(usual, name):
                 raise ValueError(
                     f"classifier.{name} is for the kind {theirs}, but the kind is "
                     f"{told.kind or 'exact or matching'}. Remove one."
+                )
+
+    def _refuse_making_beside_templates(self) -> None:
+        if self.classifier.templates is not None:
+            for name in told_for_making(self.classifier):
+                raise ValueError(
+                    f"classifier.{name} is for templates that the prior makes, but "
+                    "classifier.templates are given. Remove one."
                 )

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -19,17 +18,25 @@ class TemplatesLookAlike(UserWarning):
 def share_at_home(wholes: Wholes) -> float:
     """The share of pictures nearer, by cosine, to the mean of their own class than to any other.
 
-    A picture does not count in the mean of its own class. By chance it is 1/classes.
+    Picture i of n is compared with means of n - 1 pictures each: its own class without it, and the
+    others without their i-th (the last, where they have fewer). With more pictures in the other
+    means a picture would be nearer to those, as the mean of more has less noise. By chance the
+    share is then 1/classes.
     """
     units = {name: normalize(whole, dim=1) for name, whole in wholes.items()}
     at_home, pictures = 0, 0
     for name, own in units.items():
-        others = [unit.mean(dim=0, keepdim=True) for each, unit in units.items() if each != name]
-        rest = (own.sum(dim=0) - own) / (len(own) - 1)
-        away = (own @ normalize(torch.cat(others), dim=1).T).amax(dim=1)
-        at_home += int(((own * normalize(rest, dim=1)).sum(dim=1) > away).sum())
+        for index, picture in enumerate(own):
+            near = {each: float(picture @ _mean_without(of, index)) for each, of in units.items()}
+            at_home += near.pop(name) > max(near.values())
         pictures += len(own)
     return at_home / pictures
+
+
+def _mean_without(units: Float[Tensor, "pictures width"], index: int) -> Float[Tensor, " width"]:
+    left_out = min(index, len(units) - 1)
+    mean = (units.sum(dim=0) - units[left_out]) / (len(units) - 1)
+    return normalize(mean, dim=0)
 
 
 def warn_if_alike(wholes: Wholes) -> None:

@@ -6,6 +6,7 @@ FOLDER/candidates.png            all of them, a row for each class
 """
 
 import shlex
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,9 +27,9 @@ from sd_core.priors.exact import ExactPrior
 from sd_core.shapes import Images
 from sd_guidance_usd.choice_server import ChoiceServer, Pick, Question
 from sd_guidance_usd.classifiers import build_extractor, check_phrases
-from sd_guidance_usd.options import USDOptions
+from sd_guidance_usd.options import USDOptions, told_for_making
 from sd_guidance_usd.phrases import text_of
-from sd_guidance_usd.separation import warn_if_alike
+from sd_guidance_usd.separation import TemplatesLookAlike, Wholes, warn_if_alike
 from sd_guidance_usd.templates import candidate_pictures, most_typical, save_pictures
 
 
@@ -50,23 +51,24 @@ class TemplatesOptions(Options):
 def make_templates(options: TemplatesOptions, context: CommandContext) -> None:
     """Sample, write, take the most typical of each class, and let the user choose others."""
     experiment = context.experiment
-    where, config = usd_of(experiment)
+    every = usds_of(experiment)
+    config = every[0][1]
     check_phrases(config)
     folder = _free(context.output)
     with ExitStack() as held:
-        # First: a port that is taken is told before the prior makes pictures, which takes a while.
+        # Pictures take a while: a port that is taken and a missing encoder are told before.
         server = held.enter_context(ChoiceServer(options.port)) if options.serve else None
         prior = build_prior(experiment)
+        extractor = build_extractor(config.classifier, prior)
         candidates = _sample(experiment, config, prior)
         files = [_save_candidates(folder, name, found) for name, found in candidates.items()]
         save_png(
             folder / "candidates.png",
             contact_sheet(torch.cat(list(candidates.values())), config.classifier.candidates),
         )
-        extractor = build_extractor(config.classifier, prior)
         with torch.no_grad():
             wholes = {name: extractor(each).whole for name, each in candidates.items()}
-        warn_if_alike(wholes)
+        _tell_if_alike(wholes, folder / "candidates.png", served=options.serve)
         picks = [Pick(most_typical(whole)) for whole in wholes.values()]
 
         def keep(picks: Sequence[Pick]) -> None:
@@ -81,28 +83,37 @@ def make_templates(options: TemplatesOptions, context: CommandContext) -> None:
             print(f"choose others at {server.url} and press done there", flush=True)
             server.ask(Question(tuple(candidates), files, picks, keep))
             print(f"your choice is in {folder / 'templates'}")
-    print(f"go on with: {_next_command(experiment, where, prior, folder / 'templates')}")
+    exact = isinstance(prior, ExactPrior)
+    print(f"go on with: {next_command(experiment, every, folder / 'templates', exact=exact)}")
 
 
-def usd_of(experiment: Experiment) -> tuple[str, USDOptions]:
-    """The options of the first usd of the experiment, and where they are; else its defaults."""
+def usds_of(experiment: Experiment) -> list[tuple[str, USDOptions]]:
+    """Every usd that takes the same templates as the first one: where it is, and its options.
+
+    Where no method is told: that of a usd by default.
+    """
     several = len(experiment.stages) > 1
-    for index, stage in enumerate(experiment.stages):
-        start = f"stages.{index}.guidance" if several else "guidance"
-        for where, config in _usd_in(stage.guidance, start):
-            kind = config.classifier.kind
-            if kind not in (None, "matching"):
-                raise ConfigError(
-                    f"{where}.classifier.kind is '{kind}', which takes no templates. Leave it out, "
-                    "or set it to matching."
-                )
-            return where, config
+    found = [
+        each
+        for index, stage in enumerate(experiment.stages)
+        for each in _usd_in(stage.guidance, f"stages.{index}.guidance" if several else "guidance")
+    ]
+    fitting = [each for each in found if each[1].classifier.kind in (None, "matching")]
+    if fitting:
+        phrases = fitting[0][1].classifier.phrases
+        return [each for each in fitting if each[1].classifier.phrases == phrases]
+    if found:
+        where, config = found[0]
+        raise ConfigError(
+            f"{where}.classifier.kind is '{config.classifier.kind}', which takes no templates. "
+            "Leave it out, or set it to matching."
+        )
     if any("guidance" in stage.model_fields_set for stage in experiment.options.stages):
         raise ConfigError(
             f"templates are for the guidance usd, but it is {experiment.method_names()}. "
             "Add --guidance usd."
         )
-    return "guidance", USDOptions()
+    return [("guidance", USDOptions())]
 
 
 def _usd_in(choice: Choice, where: str) -> Iterator[tuple[str, USDOptions]]:
@@ -145,14 +156,49 @@ def _save_candidates(folder: Path, name: str, pictures: Images) -> list[Path]:
     return files
 
 
-def _next_command(experiment: Experiment, where: str, prior: AbstractPrior, templates: Path) -> str:
-    """Of an experiment that is more than a prompt, only what comes to it."""
-    told = [f"{where}.classifier.templates={templates}"]
-    if isinstance(prior, ExactPrior):  # whose classifier needs none, unless told
-        told.append(f"{where}.classifier.kind=matching")
-    settings = shlex.join(word for each in told for word in ("--set", each))
-    if where != "guidance":
-        return f"the same experiment and {settings}"
+def _tell_if_alike(wholes: Wholes, sheet: Path, *, served: bool) -> None:
+    """The warning of a run, which sends its reader here, as a line that says where to look."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TemplatesLookAlike)
+        try:
+            warn_if_alike(wholes)
+        except TemplatesLookAlike as alike:
+            what, _, _ = str(alike).partition(". ")
+            print(f"{what}: see {sheet}{'' if served else ', or add --with serve=true'}")
+
+
+def next_command(
+    experiment: Experiment,
+    every: Sequence[tuple[str, USDOptions]],
+    templates: Path,
+    *,
+    exact: bool,
+) -> str:
+    """The whole command after a prompt alone; else what comes to the experiment, and what goes.
+
+    The classifier of an `exact` prior needs no templates, unless told.
+    """
+    sets, without = [], []
+    for where, config in every:
+        sets.append(f"{where}.classifier.templates={templates}")
+        if exact:
+            sets.append(f"{where}.classifier.kind=matching")
+        without += [f"{where}.classifier.{name}" for name in told_for_making(config.classifier)]
+    words = [word for each in sets for word in ("--set", each)]
+    has_usd = any(isinstance(each.options, USDOptions) for each in experiment.choices())
+    if not has_usd or _is_short(experiment):
+        words = ["--guidance", "usd", *words]
+    if not _is_short(experiment):
+        left = f" without {', '.join(without)}" if without else ""
+        return f"the same experiment{left} and {shlex.join(words)}"
     prompt, chosen = experiment.options.prompt.text, experiment.options.prior.get("name")
-    words = ["--prompt", prompt, *(["--prior", chosen] if chosen else []), "--guidance", "usd"]
-    return f"score-distill run {shlex.join(words)} {settings}"
+    words = ["--prompt", prompt, *(["--prior", chosen] if chosen else []), *words]
+    return f"score-distill run {shlex.join(words)}"
+
+
+def _is_short(experiment: Experiment) -> bool:
+    """Whether nothing was told but a prompt, the names of a prior and of usd, and the default."""
+    told = experiment.options.model_dump(mode="json", exclude_unset=True)
+    prior = set(told.pop("prior", {})) <= {"name"}
+    stages = told.pop("stages", [{}]) in ([{}], [{"guidance": {"name": "usd"}}])
+    return prior and stages and told == {"prompt": {"text": experiment.options.prompt.text}}

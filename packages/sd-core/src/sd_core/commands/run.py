@@ -57,7 +57,7 @@ def experiment_table(parsed: argparse.Namespace) -> Table:
 
 
 def _refuse_bare_prompt(parsed: argparse.Namespace) -> None:
-    """`score-distill run "a red bear"` names no file, but means a prompt."""
+    """`score-distill run "a red bear"` names no file, but means a prompt; so with any command."""
     told: str = parsed.experiment or ""
     if parsed.prompt is not None or not told.strip():
         return
@@ -67,7 +67,7 @@ def _refuse_bare_prompt(parsed: argparse.Namespace) -> None:
     text = " ".join(told.split())  # the message stays one line
     raise ConfigError(
         f"there is no experiment file {text!r}. Give a .toml or .json file, or say what to make: "
-        f"score-distill run --prompt {shlex.quote(text)}."
+        f"score-distill {parsed.command} --prompt {shlex.quote(text)}."
     )
 
 

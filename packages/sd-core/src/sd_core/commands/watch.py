@@ -25,9 +25,14 @@ UNKNOWN = "?"
 
 def load_prior(experiment: Experiment) -> AbstractPrior:
     """Set torch's threads, then load the model."""
+    set_threads(experiment)
+    return build_prior(experiment)
+
+
+def set_threads(experiment: Experiment) -> None:
+    """As many as the experiment says."""
     if experiment.options.run.threads:
         torch.set_num_threads(experiment.options.run.threads)
-    return build_prior(experiment)
 
 
 def watch(

@@ -61,7 +61,7 @@ class ImageBankPrior(ExactPrior):
 
     Pictures in [0, 1] are diffused in [-b, b]. Pixel diffusion models take b = 1; a smaller b hides
     pictures at a lower t (Chen 2023, arXiv:2301.10972, 2.2). It matters: p_t(x_t) tells two members
-    apart where (α/σ)²·|xᵢ - xⱼ|² is above 1, which at b = 1 is nearly everywhere.
+    apart where (α/σ)²·|xᵢ - xⱼ|² is above 1, which for large pictures at b = 1 is everywhere.
     """
 
     def __init__(
