@@ -64,6 +64,10 @@ METHODS: dict[str, tuple[str, ...]] = {
     "USD, the prior's marginal": ("--set", "guidance.source=sds"),
     MIX: (),
     "the same, pictures in [-1, 1]": ("--set", "prior.contrast=1"),
+    "the same, from a small hard ball": (
+        *("--set", "renderer.blob_radius=0.5", "--set", "renderer.blob_strength=10"),
+        *("--set", "renderer.density_unit=10"),
+    ),
     "the same, a camera in each twelfth": ("--set", "stages.0.cameras.stratified_azimuth=true"),
 }
 # Of a true object 1.386 and 1: the face is whole, and all follows from it.
