@@ -4,16 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from math import pi, radians
 from pathlib import Path
-
-import torch
-
-from sd_core.atomic import new_folder
-from sd_core.cameras import orbit_cameras
-from sd_core.pictures import save_png
-from sd_toybox.world.pictures import world_pictures
-from sd_toybox.world.poses import POSES
 
 
 def score_distill(*arguments: str) -> None:
@@ -55,18 +46,3 @@ def weights(folder: Path) -> str:
     """Which model a run was made with."""
     made_by = json.loads((folder / "made_by.json").read_text("utf-8"))
     return str(made_by["prior"].get("weights", ""))
-
-
-def true_views(folder: Path, kind: str, colour: str) -> Path:
-    """A folder with a toy's four sides from a little above, as templates; made once."""
-    if not folder.is_dir():
-        cameras = orbit_cameras(
-            azimuth=torch.arange(4) * (pi / 2),
-            elevation=torch.full((4,), radians(10.0)),
-            distance=torch.full((4,), 2.0),
-            vertical_fov=torch.full((4,), radians(40.0)),
-        )
-        with new_folder(folder) as aside:
-            for pose, picture in zip(POSES, world_pictures(kind, colour, cameras), strict=True):
-                save_png(aside / f"{pose}.png", picture[None])
-    return folder

@@ -5,15 +5,14 @@ features are those of the toybox's CLIP, which compares the views with texts, to
 """
 
 from collections.abc import Iterator
-from math import pi, radians
+from math import radians
 
 import torch
 from _report import machine, write_section
+from _toys import cameras_at, four_sides
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from sd_core.cameras import CameraBatch, orbit_cameras
-from sd_core.shapes import Images
 from sd_core.tables import markdown
 from sd_guidance_usd.features import FeatureExtractor
 from sd_guidance_usd.matching import (
@@ -58,21 +57,6 @@ def subjects() -> Iterator[tuple[str, str, dict[str, tuple[str, str]]]]:
         yield kind, colour, shown
 
 
-def cameras_at(azimuth: Float[Tensor, " views"]) -> CameraBatch:
-    """At an elevation of 10°."""
-    return orbit_cameras(
-        azimuth=azimuth,
-        elevation=torch.full_like(azimuth, radians(10.0)),
-        distance=torch.full_like(azimuth, 2.0),
-        vertical_fov=torch.full_like(azimuth, radians(40.0)),
-    )
-
-
-def template_views(kind: str, colour: str) -> Images:
-    """One view of each of `POSES`."""
-    return world_pictures(kind, colour, cameras_at(torch.arange(4) * (pi / 2)))
-
-
 @torch.no_grad()
 def judged(
     extractor: FeatureExtractor, options: MatchingOptions, templates: str
@@ -83,7 +67,7 @@ def judged(
     for kind, colour, shown in subjects():
         azimuth = radians(360.0) * torch.rand(VIEWS_EACH, generator=generator)
         classifier = MatchingClassifier(
-            Templates(POSES, template_views(*shown[templates])),
+            Templates(POSES, four_sides(*shown[templates])),
             extractor=extractor,
             options=options,
             generator=Generator().manual_seed(1),

@@ -7,14 +7,14 @@ without guidance. Beside it the exact x̂0 and p(c|x_t) of a bank of the same to
 from where the world's photographers stand. About two minutes.
 """
 
-from math import pi, radians
+from math import pi
 
 import torch
 from _report import machine, write_section
+from _toys import cameras_at, four_sides
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from sd_core.cameras import CameraBatch, orbit_cameras
 from sd_core.noising import Noised, draw
 from sd_core.parameterisation import clean_from_noise
 from sd_core.prior import AbstractPrior, PriorContext
@@ -39,25 +39,14 @@ WORLD = torch.tensor([FRONT_SHARE, SIDE_SHARE / 2, BACK_SHARE, SIDE_SHARE / 2])
 Probabilities = Float[Tensor, "views poses"]
 
 
-def cameras_at(azimuth: Float[Tensor, " views"]) -> CameraBatch:
-    """At an elevation of 10°."""
-    return orbit_cameras(
-        azimuth=azimuth,
-        elevation=torch.full_like(azimuth, radians(10.0)),
-        distance=torch.full_like(azimuth, 2.0),
-        vertical_fov=torch.full_like(azimuth, radians(40.0)),
-    )
-
-
 class Judges:
     """Of one toy: matching with true templates, the toybox's pose head, and the exact posterior."""
 
     def __init__(self, kind: str, colour: str, prior: AbstractPrior, generator: Generator) -> None:
         folder, cpu = str(shipped_folder() / CLIP), torch.device("cpu")
-        true = world_pictures(kind, colour, cameras_at(torch.arange(4) * (pi / 2)))
         self.prior = prior
         self.matching = MatchingClassifier(
-            Templates(POSES, true),
+            Templates(POSES, four_sides(kind, colour)),
             extractor=FeatureExtractor(folder, device=cpu),
             options=MatchingOptions(augmentations=0, patch_temperature=0.2),
             generator=Generator().manual_seed(1),

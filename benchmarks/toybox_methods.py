@@ -21,7 +21,8 @@ from pathlib import Path
 
 import torch
 from _report import machine, write_section
-from _runs import complete, finished, minutes, score_distill, true_views, weights
+from _runs import complete, finished, minutes, score_distill, weights
+from _toys import template_folder
 
 from sd_core.evaluation import Rings, ViewOptions
 from sd_core.experiment import Experiment
@@ -77,7 +78,7 @@ METHODS: dict[str, tuple[str, ...]] = {
         *EXACT,
     ),
     # Templates are true views: the prior's own pictures of "back view" show the front. The
-    # rectifier is as long as the rest, as in RecDreamer's code; left alone it is too short to act.
+    # rectifier is as long as the rest, as in RecDreamer's code.
     "usd": ("--guidance", "usd", *matching("guidance"), "--set", "guidance.limit=equal"),
     "usd-esd-4-to-1-exact": (
         *("--guidance", "mix", "--set", "guidance.noising=esd"),
@@ -125,7 +126,7 @@ class Run:
         """A folder with the toy's four sides."""
         toy = parse_caption(self.prompt)
         folder = RUNS / "templates" / self.prompt.replace(" ", "_")
-        return true_views(folder, str(toy.kind), str(toy.colour))
+        return template_folder(folder, str(toy.kind), str(toy.colour))
 
     def evaluate(self) -> None:
         if not (self.folder / "metrics.json").is_file():

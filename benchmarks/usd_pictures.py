@@ -24,7 +24,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 from _report import machine, write_section
-from _runs import complete, finished, minutes, true_views
+from _runs import complete, finished, minutes
+from _toys import template_folder
 
 from sd_core.cameras import turntable
 from sd_core.experiment import Experiment
@@ -109,7 +110,7 @@ def main() -> None:
         runs = [run for run in runs if finished(run.folder)]
     if not runs:
         sys.exit("nothing is finished yet: run it without --show-only")
-    templates = true_views(RUNS / "templates", "bear", "red")
+    templates = template_folder(RUNS / "templates", "bear", "red")
     with ThreadPoolExecutor(parsed.at_once) as pool:
         list(pool.map(partial(Run.go, templates=templates), runs))
     write_section("usd-pictures", _section(runs), DOCS / "results.md")

@@ -13,7 +13,7 @@ both methods have the same uniform t, each its own weight, and the prompt is the
     python examples/eight_gaussians.py [--output FOLDER] [--steps N] [--seeds N]
 
 writes eight_gaussians.png and prints where the points end, and how the two terms of the gradient go
-together at the start. Takes two minutes. Needs sd-guidance-jsd.
+together at the start. Needs sd-guidance-jsd.
 """
 
 import argparse

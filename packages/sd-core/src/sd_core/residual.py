@@ -14,7 +14,7 @@ from sd_core.correction import Correction, limited, relative_length
 from sd_core.guidance import AbstractGuidance, GuidanceContext, Guided
 from sd_core.noising import Noised, draw
 from sd_core.prompts import view_texts
-from sd_core.shapes import Latents
+from sd_core.shapes import Latents, Timesteps
 from sd_core.step import Step
 from sd_core.timesteps import TimestepOptions, sample_timesteps
 from sd_core.weighting import Weighting, weight
@@ -185,14 +185,18 @@ class ResidualGuidance(AbstractResidual):
         self, latents: Latents, cameras: CameraBatch, *, step: Step, generator: Generator
     ) -> Noised:
         """x_t = α·x0 + σ·ε at a t of the schedule and a fresh ε."""
-        t = sample_timesteps(
+        t = self.times(latents, step=step, generator=generator)
+        return draw(self.prior.schedule, latents, t, generator)
+
+    def times(self, latents: Latents, *, step: Step, generator: Generator) -> Timesteps:
+        """A t of the schedule for each sample."""
+        return sample_timesteps(
             self.config.timesteps,
             len(latents),
             step=step,
             schedule=self.prior.schedule,
             generator=generator,
         ).to(latents.device)
-        return draw(self.prior.schedule, latents, t, generator)
 
     def target(
         self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator

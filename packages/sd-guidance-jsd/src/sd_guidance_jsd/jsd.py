@@ -15,7 +15,7 @@ from sd_core.residual import Prediction, ResidualGuidance
 from sd_core.shapes import Latents
 from sd_core.step import Step
 from sd_core.text_guidance import classifier_free_guidance
-from sd_core.timesteps import index_at, sample_timesteps
+from sd_core.timesteps import index_at
 from sd_guidance_jsd.fixed_grid import hops_on_fixed_grid
 from sd_guidance_jsd.gradients import attraction_target, attraction_weights, difference_weights
 from sd_guidance_jsd.minority import invert, minority_sample, standard_normal
@@ -46,13 +46,7 @@ class JSD(ResidualGuidance):
         self, latents: Latents, cameras: CameraBatch, *, step: Step, generator: Generator
     ) -> Noised:
         """x̂_t, with the noise κ that leads there."""
-        t = sample_timesteps(
-            self.config.timesteps,
-            len(latents),
-            step=step,
-            schedule=self.prior.schedule,
-            generator=generator,
-        ).to(latents.device)
+        t = self.times(latents, step=step, generator=generator)
         negative, text = self._texts(cameras)
         scale = self.config.inversion.scale
         return invert(

@@ -37,7 +37,7 @@ class ImageBankOptions(Options):
     contrast: float = option(
         1.0,
         "Pictures are diffused in [-contrast, contrast]. The lower, the more of t hides which "
-        "picture it was, and the sooner an entropic source pushes unlike views apart.",
+        "picture it was.",
         gt=0.0,
     )
 
