@@ -13,8 +13,8 @@ from _toys import cameras_at, four_sides
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from sd_core.encoders.features import FeatureExtractor
 from sd_core.tables import markdown
-from sd_guidance_usd.features import FeatureExtractor
 from sd_guidance_usd.matching import (
     MatchingClassifier,
     MatchingOptions,

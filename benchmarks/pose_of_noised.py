@@ -15,13 +15,13 @@ from _toys import cameras_at, four_sides
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from sd_core.encoders.features import FeatureExtractor
 from sd_core.noising import Noised, draw
 from sd_core.parameterisation import clean_from_noise
 from sd_core.prior import AbstractPrior, PriorContext
 from sd_core.priors.bank import bank_log_likelihood
 from sd_core.shapes import Images, Latents
 from sd_core.tables import markdown
-from sd_guidance_usd.features import FeatureExtractor
 from sd_guidance_usd.matching import MatchingClassifier, MatchingOptions, Templates
 from sd_toybox.model.clip_reader import ClipReader
 from sd_toybox.model.folders import CLIP, shipped_folder

@@ -30,6 +30,7 @@ class Glow(AbstractMetric):
     """The brightness of all views, and of the brightest one, with its azimuth in degrees."""
 
     higher_is_better: ClassVar[bool | None] = True
+    needs_cameras: ClassVar[bool] = True
 
     def __init__(self, config, context):
         self.config, self.device = config, context.device

@@ -12,13 +12,14 @@ import fake_metrics
 import fake_plugin
 import sick_metrics
 from sd_core import plugins as plugins_module
+from sd_core import subjects
 from sd_core.cli import main
-from sd_core.commands import evaluate
 from sd_core.plugins import load_plugins
 from sd_core.renderer import AbstractRenderer
 from small_runs import SmallRun, table
 
 SOLID = {"steps": 2, "renderer": "solid"}
+MADE_FOR = {"prompt": "two gaussians", "seed": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,7 @@ def test_metrics_json_says_what_was_measured_and_how(judged):
         "size": [8, 8],
         "background": None,
     }
-    assert told["scene"] == {"stage": 0, "steps_done": 2}
+    assert told["scene"] == {"stage": 0, "steps_done": 2, **MADE_FOR}
     glow = told["metrics"]["glow"]
     assert glow["options"] == {"gain": 2.0} and glow["higher_is_better"] is True
     assert glow["values"] == {"mean": pytest.approx(1.0), "top": 90.0}
@@ -171,15 +172,15 @@ def test_an_unfinished_run_is_judged_as_it_is(judged):
         "a is not finished: its scene after 3 steps of stage 0 is judged",
         "wrote a/metrics.json",
     ]
-    assert record()["scene"] == {"stage": 0, "steps_done": 3}
+    assert record()["scene"] == {"stage": 0, "steps_done": 3, **MADE_FOR}
 
 
 def test_a_stage_can_be_asked_for(judged):
     run("a", SOLID, {"steps": 3})
     assert judged("a", "--stage", "0")[2] == ["wrote a/metrics.json"]
-    assert record()["scene"] == {"stage": 0, "steps_done": 2}
+    assert record()["scene"] == {"stage": 0, "steps_done": 2, **MADE_FOR}
     judged("a")
-    assert record()["scene"] == {"stage": 1, "steps_done": 3}
+    assert record()["scene"] == {"stage": 1, "steps_done": 3, **MADE_FOR}
 
 
 def test_the_prior_is_built_only_to_decode(judged, monkeypatch):
@@ -194,7 +195,7 @@ def test_the_prior_is_built_only_to_decode(judged, monkeypatch):
         return Decoder()
 
     run("a", run={"device": "auto", "turntable_frames": 0})
-    monkeypatch.setattr(evaluate, "build_prior", build)
+    monkeypatch.setattr(subjects, "build_prior", build)
     judged("a", "--device", "cpu")
     assert built == []
     monkeypatch.setattr(fake_plugin.Solid, "preview", AbstractRenderer.preview)
@@ -209,7 +210,7 @@ def test_a_run_that_cannot_be_judged_does_not_stop_the_others(judged):
     code, out, told = judged("none", "flat", "a", "--metrics", "glow")
     assert code == 0
     assert told[0].startswith("score-distill: none: none holds no scene yet. Go on with: ")
-    assert told[1].startswith("score-distill: flat: its scene draws 1 picture whatever the ")
+    assert told[1].startswith("score-distill: flat, glow: metric 'glow' must know from where ")
     assert told[2:] == ["wrote a/metrics.json"]
     assert cells(out)[2:] == [
         ["none", "", ""],

@@ -7,23 +7,25 @@ import pytest
 import torch
 
 import fake_metrics
-import fake_plugin
 import sick_metrics
 from sd_core.camera_sampling import CameraOptions
 from sd_core.errors import ConfigError, PluginError, RunFolderError
 from sd_core.evaluation import (
+    Batch,
+    Measured,
     Rings,
     ViewOptions,
+    Views,
     build_judge,
     choose_metrics,
-    merged,
-    read_record,
     take_views,
 )
+from sd_core.evaluation_record import merged, read_record
+from sd_core.metric import MetricContext
 from sd_core.plugins import BrokenPlugin, Plugins, load_plugins
 from sd_core.renderer import AbstractRenderer, Rendering
 
-CPU = torch.device("cpu")
+CONTEXT = MetricContext(torch.device("cpu"))
 SOME = load_plugins(installed=False, extra=[fake_metrics])
 ALL = load_plugins(installed=False, extra=[fake_metrics, sick_metrics])
 
@@ -50,6 +52,14 @@ def undecoded(latents):
     raise AssertionError("pictures were decoded")
 
 
+def ten_views(prompt):
+    """Black, in two batches."""
+    black = take_views(Shown(lambda n: torch.zeros(n, 3, 4, 4)), two_rings().cameras(), undecoded)
+    halves = [slice(0, 7), slice(7, 10)]
+    batches = [Batch(black.images[some], black.cameras.select(some)) for some in halves]
+    return Views(prompt, {}, lambda: batches)
+
+
 # views
 
 
@@ -72,25 +82,25 @@ def test_by_default_a_ring_has_24_views_at_10_degrees():
 
 
 def test_pictures_are_clamped_and_not_decoded():
-    views = take_views(Shown(lambda n: torch.full((n, 3, 4, 6), 1.5)), two_rings(), undecoded)
+    views = take_views(
+        Shown(lambda n: torch.full((n, 3, 4, 6), 1.5)), two_rings().cameras(), undecoded
+    )
     assert views.images.shape == (10, 3, 4, 6) and bool((views.images == 1).all())
 
 
-def test_the_recipe_of_views_says_size_and_background():
-    class Backed(fake_plugin.TilesOptions):
-        background: tuple[float, float, float] = (0.0, 0.5, 1.0)
-
-    views = take_views(Shown(lambda n: torch.zeros(n, 3, 4, 6)), two_rings(), undecoded)
+def test_the_recipe_of_rings_says_where_they_are():
     recipe = {
         "count": 5,
         "elevations_deg": [-20.0, 30.0],
         "distance": 1.5,
         "vertical_fov_deg": 50.0,
-        "size": [4, 6],
-        "background": [0.0, 0.5, 1.0],
     }
-    assert views.recipe(Backed()) == recipe == json.loads(json.dumps(recipe))
-    assert views.recipe(fake_plugin.TilesOptions())["background"] is None
+    assert two_rings().recipe() == recipe == json.loads(json.dumps(recipe))
+
+
+def test_a_scene_that_looks_the_same_from_everywhere_is_a_picture_without_a_camera():
+    shown = take_views(Shown(lambda n: torch.zeros(1, 3, 4, 4)), two_rings().cameras(), undecoded)
+    assert shown.images.shape == (1, 3, 4, 4) and shown.cameras is None
 
 
 def test_latents_are_decoded_a_few_at_a_time_and_in_order():
@@ -101,7 +111,7 @@ def test_latents_are_decoded_a_few_at_a_time_and_in_order():
     def latents(count):
         return torch.arange(count).div(100).view(-1, 1, 1, 1).expand(-1, 4, 1, 1)
 
-    views = take_views(Shown(latents), two_rings(), decode)
+    views = take_views(Shown(latents), two_rings().cameras(), decode)
     assert views.images.shape == (10, 3, 1, 8)
     assert torch.equal(views.images[:, 0, 0, 0], torch.arange(10) / 100)
 
@@ -109,15 +119,13 @@ def test_latents_are_decoded_a_few_at_a_time_and_in_order():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda n: torch.zeros(1, 3, 4, 4), "draws 1 picture whatever the cameras, not 10 views"),
-        (lambda n: torch.zeros(2, 3, 4, 4), "draws 2 pictures whatever the cameras, not 10 views"),
         (lambda n: torch.zeros(n, 2, 4, 4), "draws 2 channels, or values that are not finite"),
         (lambda n: torch.full((n, 3, 4, 4), math.nan), "draws 3 channels, or values that are not"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(make, message):
     with pytest.raises(ConfigError, match=message):
-        take_views(Shown(make), two_rings(), lambda latents: latents)
+        take_views(Shown(make), two_rings().cameras(), lambda latents: latents)
 
 
 # metrics
@@ -145,18 +153,18 @@ def test_without_a_metric_the_error_says_where_they_come_from_and_who_is_broken(
 
 def test_a_metric_must_be_one_and_have_options():
     with pytest.raises(PluginError, match="sick_metrics:no_metric gave a int, not an Abstract"):
-        build_judge(choose_metrics(ALL, ["no-metric"], [])[0], ALL, CPU)
+        build_judge(choose_metrics(ALL, ["no-metric"], [])[0], ALL, CONTEXT)
     with pytest.raises(PluginError, match="metric 'no-options': its config"):
         choose_metrics(ALL, ["no-options"], [])
 
 
 def test_each_object_is_measured_for_itself():
-    judge = build_judge(choose_metrics(SOME, ["picky"], [])[0], SOME, CPU)
-    views = take_views(Shown(lambda n: torch.zeros(n, 3, 4, 4)), two_rings(), undecoded)
-    assert judge.measure(views, "two") == judge.measure(views, "two") == {"mean": 10.0}
+    judge = build_judge(choose_metrics(SOME, ["picky"], [])[0], SOME, CONTEXT)
+    two, three = ten_views("two"), ten_views("three")
+    assert judge.measure(two) == judge.measure(two) == Measured({"mean": 10.0}, {})
     with pytest.raises(ConfigError):
-        judge.measure(views, "three")
-    assert judge.measure(views, "two") == {"mean": 10.0}
+        judge.measure(three)
+    assert judge.measure(two).values == {"mean": 10.0}
 
 
 @pytest.mark.parametrize(
@@ -167,10 +175,9 @@ def test_each_object_is_measured_for_itself():
     ],
 )
 def test_a_number_that_is_none_is_refused(name, message):
-    judge = build_judge(choose_metrics(ALL, [name], [])[0], ALL, CPU)
-    views = take_views(Shown(lambda n: torch.zeros(n, 3, 4, 4)), two_rings(), undecoded)
+    judge = build_judge(choose_metrics(ALL, [name], [])[0], ALL, CONTEXT)
     with pytest.raises(PluginError, match=message):
-        judge.measure(views, "two")
+        judge.measure(ten_views("two"))
 
 
 # records

@@ -7,8 +7,8 @@ import torch
 from torch import Generator
 from torch.nn.functional import avg_pool2d
 
+from sd_core.encoders.features import Features
 from sd_core.errors import ConfigError
-from sd_guidance_usd.features import Features
 from sd_guidance_usd.matching import (
     MatchingClassifier,
     MatchingOptions,

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from torch import Generator
 
+from sd_core.encoders.features import Features
 from sd_core.errors import ConfigError
 from sd_core.priors.image_bank import ImageBankPrior
-from sd_guidance_usd.features import Features
 from sd_guidance_usd.templates import (
     choose_templates,
     load_pictures,

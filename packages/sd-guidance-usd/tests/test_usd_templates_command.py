@@ -17,9 +17,9 @@ import sd_guidance_usd
 from choice_client import get, post, serving, status
 from sd_core import plugins as plugins_module
 from sd_core.cli import main
+from sd_core.encoders.features import FeatureExtractor
 from sd_core.plugins import load_plugins
 from sd_guidance_usd.choice_server import Pick, read_picks
-from sd_guidance_usd.features import FeatureExtractor
 from sd_guidance_usd.separation import TemplatesLookAlike
 from sd_guidance_usd.templates import load_pictures
 from tiny_world import CLASSES, bank_folder, encoder_folder
@@ -192,7 +192,7 @@ def test_of_a_mix_the_options_of_its_usd_count(told, world, capsys):
         ),
         (
             ("--output", "out", "--set", "guidance.classifier.model=nowhere"),
-            "cannot load the classifier's model 'nowhere': ",
+            "cannot load the model 'nowhere': ",
         ),
         (
             ("--output", "out", "--set", 'guidance.classifier.phrases={"../up"="front view"}'),

@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_export_options(export)
     evaluate = commands.add_parser(
-        "evaluate", parents=[shared], help="what the installed metrics say of runs"
+        "evaluate", parents=[shared], help="what metrics say of runs and pictures; methods compared"
     )
     _add_evaluate_options(evaluate)
     diagnose = commands.add_parser(
@@ -184,8 +184,13 @@ def _add_export_options(export: argparse.ArgumentParser) -> None:
 
 
 def _add_evaluate_options(evaluate: argparse.ArgumentParser) -> None:
-    evaluate.add_argument("runs", nargs="+", metavar="RUN")
-    evaluate.add_argument("--metrics", metavar="NAME,NAME", help="default: all that are installed")
+    evaluate.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN|FOLDER",
+        help="a run, a folder of pictures, or a folder that holds several of them: one method",
+    )
+    evaluate.add_argument("--metrics", metavar="NAME,NAME", help="default: those that need no file")
     evaluate.add_argument("--views", metavar="N", help="views around the object (default: 24)")
     evaluate.add_argument(
         "--elevation",
@@ -201,6 +206,30 @@ def _add_evaluate_options(evaluate: argparse.ArgumentParser) -> None:
     )
     evaluate.add_argument("--stage", type=int, metavar="N", help="the scene at the stage's end")
     evaluate.add_argument("--device", default="auto", metavar="NAME", help="default: auto")
+    evaluate.add_argument(
+        "--report",
+        metavar="FOLDER",
+        help="the comparison as markdown, CSV, LaTeX and a figure, with how it was measured",
+    )
+    evaluate.add_argument(
+        "--prior",
+        metavar="NAME",
+        help="whose pictures they are like, for the models that read them (default: the run's own)",
+    )
+    _add_picture_options(evaluate)
+
+
+def _add_picture_options(evaluate: argparse.ArgumentParser) -> None:
+    pictures = evaluate.add_argument_group("folders of pictures")
+    pictures.add_argument(
+        "--prompt", metavar="TEXT", help="what they were made for (default: as captions.json says)"
+    )
+    pictures.add_argument(
+        "--bad-pictures",
+        choices=("refuse", "skip"),
+        default="refuse",
+        help="those that cannot be read, or are not as large as most (default: refuse)",
+    )
 
 
 def _add_diagnose_options(diagnose: argparse.ArgumentParser) -> None:

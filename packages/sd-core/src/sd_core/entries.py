@@ -101,27 +101,40 @@ class RendererEntry(Entry):
 
 @dataclass(frozen=True)
 class MetricEntry(Entry):
-    """A number that judges finished views, from `sd_metrics`."""
+    """A number that judges finished views, from `sd_metrics`.
+
+    by_default  whether `score-distill evaluate` asks it where its user names no metric: not if it
+                needs to be told a file, or loads a model of its own
+    """
 
     kind: ClassVar[str] = "metric"
+
+    by_default: bool = True
 
 
 @dataclass(frozen=True)
 class PriorEntry(Entry):
     """A frozen model whose score moves the scene, from `sd_priors`.
 
-    stages  where a `sd_core.stage_defaults.StageDefaults` is, as "package.module:NAME": the scene
-            and the cameras that suit this model, for experiments that name none
+    stages    where a `sd_core.stage_defaults.StageDefaults` is, as "package.module:NAME": the scene
+              and the cameras that suit this model, for experiments that name none
+    encoders  where a `sd_core.encoders.usual.Encoders` is, in the same way: the models that read
+              its pictures, for metrics that are told none
     """
 
     kind: ClassVar[str] = "prior"
-    imported: ClassVar[tuple[str, ...]] = ("config", "build", "stages")
+    imported: ClassVar[tuple[str, ...]] = ("config", "build", "stages", "encoders")
 
     stages: str = "sd_core.stage_defaults:NONE"
+    encoders: str = "sd_core.encoders.usual:USUAL"
 
     def load_stages(self) -> Any:
         """Its stage defaults; imported now, on first use."""
         return self._load(self.stages)
+
+    def load_encoders(self) -> Any:
+        """The models that read its pictures; imported now, on first use."""
+        return self._load(self.encoders)
 
 
 @dataclass(frozen=True)

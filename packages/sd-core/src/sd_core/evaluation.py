@@ -1,17 +1,15 @@
-"""A run's scene judged by metrics: rings of views, the numbers, and `metrics.json`.
+"""Metrics and what they judge: rings of views around a scene, pictures, and the numbers.
 
 Views: azimuth k·360°/n, k = 0 .. n - 1, at each elevation; distance and field of view are the
 middle (low + high)/2 of the stage's camera ranges. A metric then judges what the prior saw on
 average: from the far end, where people's pictures are taken, the object is at its smallest.
 """
 
-import json
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import fmean
 from typing import Annotated
 
@@ -23,7 +21,8 @@ from sd_core.camera_sampling import CameraOptions
 from sd_core.cameras import CameraBatch, turntable
 from sd_core.config import Options, option, parse_options
 from sd_core.discovery import Source
-from sd_core.errors import ConfigError, PluginError, RunFolderError
+from sd_core.entries import MetricEntry
+from sd_core.errors import ConfigError, PluginError
 from sd_core.experiment import Choice, options_of
 from sd_core.experiment_options import Table, options_table
 from sd_core.made_by import LIBRARIES, installed_version
@@ -32,8 +31,6 @@ from sd_core.plugins import Plugins
 from sd_core.renderer import AbstractRenderer
 from sd_core.shapes import Images, Latents
 from sd_core.show import look
-
-SCHEMA = 1
 
 _Elevation = Annotated[float, Field(ge=-90, le=90)]
 
@@ -66,6 +63,9 @@ class Rings:
             vertical_fov_deg=sum(cameras.vertical_fov_deg) / 2,
         )
 
+    def recipe(self) -> Table:
+        return {**asdict(self), "elevations_deg": list(self.elevations_deg)}
+
     def cameras(self) -> CameraBatch:
         """One ring after the other."""
         distance, fov = self.distance, self.vertical_fov_deg
@@ -78,18 +78,32 @@ class Rings:
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
-    """Pictures in [0, 1] and their cameras, on the device of the metrics."""
+class Batch:
+    """Pictures in [0, 1] on the device of the metrics, and their cameras if they are known."""
 
     images: Images
-    cameras: CameraBatch
-    rings: Rings
+    cameras: CameraBatch | None
 
-    def recipe(self, renderer: Options) -> Table:
-        """How they were taken. The background is that of the renderer's options, if it has one."""
-        recipe = {**asdict(self.rings), "elevations_deg": list(self.rings.elevations_deg)}
-        background = renderer.model_dump(mode="json").get("background")
-        return {**recipe, "size": list(self.images.shape[2:]), "background": background}
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """All pictures of one object, made for `prompt`.
+
+    `recipe` says how they were taken where they are a metric's own; `name` is the table's.
+    """
+
+    prompt: str
+    recipe: Table
+    batches: Callable[[], Iterable[Batch]]
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric's numbers, and the standard deviations over views of those that are means."""
+
+    values: dict[str, float]
+    deviations: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,37 +118,58 @@ class Judge:
     def name(self) -> str:
         return self.choice.entry.name
 
-    def measure(self, views: Views, prompt: str) -> dict[str, float]:
-        """The metric's numbers for one object, all of them finite."""
+    def measure(self, views: Views) -> Measured:
+        """The metric's numbers for one object alone."""
         self.metric.reset()
+        self.take_in(views)
+        return self.conclude()
+
+    def take_in(self, views: Views) -> None:
+        """All views of one object."""
         with torch.no_grad():
-            self.metric.update(views.images, prompt, views.cameras)
+            for batch in views.batches():
+                if batch.cameras is None and self.metric.needs_cameras:
+                    raise ConfigError(
+                        f"metric '{self.name}' must know from where each view was taken, and of "
+                        "these pictures nobody does. Evaluate a run with a 3-D scene."
+                    )
+                self.metric.update(batch.images, views.prompt, batch.cameras)
+            self.metric.end_object(views.name)
+
+    def conclude(self) -> Measured:
+        """The numbers for all that was taken in, all of them finite; the metric forgets it."""
+        with torch.no_grad():
             values = {name: float(value) for name, value in self.metric.compute().items()}
+        deviations = {name: float(value) for name, value in self.metric.deviations().items()}
         self.metric.reset()  # it need not hold on to the views
         if not values:
             raise PluginError(f"metric '{self.name}' gave no number. Tell its author.")
-        for name, value in values.items():
+        for name, value in [*values.items(), *deviations.items()]:
             if not math.isfinite(value):
                 raise PluginError(
                     f"metric '{self.name}' gave {value} for '{name}', which is no measurement. "
                     "Tell its author, or leave it out with --metrics."
                 )
-        return values
+        return Measured(values, deviations)
 
-    def entry(self, scenes: Sequence[Views], prompt: str, device: torch.device) -> Table:
+    def entry(self, measured: Sequence[Measured], views: Table, device: torch.device) -> Table:
         """What metrics.json says of it, with versions of its own: it may stay there when other
         metrics are measured again by later ones.
 
-        Of several scenes `values` are the means, and `each` has the numbers of every scene.
+        Of several objects `values` are the means, and `each` has the numbers of every one.
         """
-        measured = [self.measure(views, prompt) for views in scenes]
         versions = {name: found for name in LIBRARIES if (found := installed_version(name))}
         cuda = device.type == "cuda"
+        several = [each.values for each in measured]
+        deviations = means([each.deviations for each in measured])
         return {
             "options": self.choice.options.resolved({}),
-            "values": means(measured),
-            **({"each": measured} if len(measured) > 1 else {}),
+            "values": means(several),
+            **({"each": several} if len(several) > 1 else {}),
+            **({"deviations": deviations} if deviations else {}),
             "higher_is_better": self.metric.higher_is_better,
+            **({"views": views} if views else {}),
+            **({"recipe": recipe} if (recipe := self.metric.recipe()) else {}),
             "made_by": {
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "plugin": str(self.source),
@@ -153,13 +188,17 @@ def means(measured: Sequence[dict[str, float]]) -> dict[str, float]:
 def choose_metrics(
     plugins: Plugins, names: Sequence[str] | None, assignments: Sequence[str]
 ) -> list[Choice]:
-    """Those named, or all that are installed, with options from METRIC.OPTION=VALUE."""
-    installed = plugins.of_kind("metric")
+    """Those named, or those that need no file, with options from METRIC.OPTION=VALUE."""
+    installed = [
+        name
+        for name, entry in plugins.of_kind("metric").items()
+        if isinstance(entry, MetricEntry) and entry.by_default
+    ]
     if names is None and not installed:
         remarks = [*map(str, plugins.broken), *(f"{each} is blocked." for each in plugins.blocked)]
         message = "no metric is installed. Metrics come from plugins: pip install sd-toybox."
         raise ConfigError(" ".join([message, *remarks]))
-    wanted = list(installed) if names is None else list(dict.fromkeys(names))
+    wanted = installed if names is None else list(dict.fromkeys(names))
     entries = [plugins.find("metric", name) for name in wanted]
     told = _options(plugins, wanted, assignments)
     return [
@@ -184,65 +223,25 @@ def _options(plugins: Plugins, wanted: Sequence[str], assignments: Sequence[str]
     return options_table(assignments)
 
 
-def build_judge(choice: Choice, plugins: Plugins, device: torch.device) -> Judge:
+def build_judge(choice: Choice, plugins: Plugins, context: MetricContext) -> Judge:
     """The metric itself, and what it needs."""
     entry = choice.entry
-    metric = entry.load_build()(choice.options, MetricContext(device))
+    metric = entry.load_build()(choice.options, context)
     checked(metric, AbstractMetric, entry)  # type: ignore[type-abstract]
     return Judge(choice, plugins.source("metric", entry.name), metric)
 
 
 def take_views(
-    renderer: AbstractRenderer, rings: Rings, decode: Callable[[Latents], Images]
-) -> Views:
-    """The scene's preview from every camera; `decode` makes pictures of a scene of latents."""
-    cameras = rings.cameras().to(next(renderer.parameters()).device)
+    renderer: AbstractRenderer, cameras: CameraBatch, decode: Callable[[Latents], Images]
+) -> Batch:
+    """The scene's preview from every camera; `decode` makes pictures of a scene of latents.
+
+    A scene that is a picture looks the same from everywhere: it is shown once, without a camera.
+    """
     images = look(renderer, cameras, decode).images
-    if len(images) != len(cameras):
-        plural = "" if len(images) == 1 else "s"
-        raise ConfigError(
-            f"its scene draws {len(images)} picture{plural} whatever the cameras, not "
-            f"{len(cameras)} views, so no metric can judge it. Evaluate a three-dimensional scene."
-        )
     if images.shape[1] != 3 or not bool(images.isfinite().all()):
         raise ConfigError(
             f"its scene draws {images.shape[1]} channels, or values that are not finite, where a "
             "metric judges finite red, green and blue. Evaluate another run."
         )
-    return Views(images, cameras, rings)
-
-
-def read_record(path: Path) -> Table | None:
-    """What an earlier evaluation wrote; None where there was none."""
-    try:
-        record: Table = json.loads(path.read_text("utf-8"))
-        schema = int(record["schema"])
-        if not all(isinstance(record[key], dict) for key in ("views", "scene", "metrics")):
-            raise ValueError("views, scene or metrics is no table")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(
-            f"{path} cannot be read ({error}). Is it damaged? Move it away to evaluate again."
-        ) from None
-    if schema > SCHEMA:
-        raise RunFolderError(
-            f"{path} has schema {schema}, this sd-core writes {SCHEMA}. Update sd-core, or move it "
-            "away."
-        )
-    return record
-
-
-def merged(earlier: Table | None, record: Table) -> tuple[Table, list[str]]:
-    """The record with the other metrics of an earlier one, and the names of those it drops.
-
-    Only metrics of the same views of the same scene can stand in one file.
-    """
-    if earlier is None:
-        return record, []
-    others = {
-        name: told for name, told in earlier["metrics"].items() if name not in record["metrics"]
-    }
-    if any(earlier[key] != record[key] for key in ("views", "scene")):
-        return record, sorted(others)
-    return {**record, "metrics": dict(sorted({**others, **record["metrics"]}.items()))}, []
+    return Batch(images, cameras if len(images) == len(cameras) else None)

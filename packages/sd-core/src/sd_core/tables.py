@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
+from types import MappingProxyType
 
 # A metric, and one of the values that it gives.
 Column = tuple[str, str]
+
+ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 
 @dataclass(frozen=True)
@@ -17,21 +20,32 @@ class Row:
     values: Mapping[Column, float]
 
 
-def comparison(rows: Sequence[Row], higher_is_better: Mapping[str, bool | None]) -> str:
-    """A row for each run, then one for each method that has several.
+def comparison(
+    rows: Sequence[Row],
+    higher_is_better: Mapping[str, bool | None],
+    of_methods: Mapping[str, Mapping[Column, float]] = MappingProxyType({}),
+) -> str:
+    """A row for each run, then one for each method that has several, or numbers of its own.
 
     `higher_is_better` has the metrics in the order of their columns. A method's row holds
-    m = Σx/n and s = √(Σ(x - m)²/(n - 1)) over its n runs, or over those that have the value.
+    m = Σx/n and s = √(Σ(x - m)²/(n - 1)) over its n runs, or over those that have the value, and
+    as they are the numbers `of_methods` that were measured once for all its runs.
     """
     order = list(higher_is_better)
-    found = dict.fromkeys(column for row in rows for column in row.values)
+    told = [*(row.values for row in rows), *of_methods.values()]
+    found = dict.fromkeys(column for values in told for column in values)
     columns = sorted(found, key=lambda column: order.index(column[0]))
-    header = ["run", *(_heading(column, columns, higher_is_better) for column in columns)]
+    arrows = [ARROWS[higher_is_better[metric]] for metric, _ in columns]
+    header = ["run", *(f"{n}{a}" for n, a in zip(headings(columns), arrows, strict=True))]
     body = [[row.name, *(_shown(row.values.get(column)) for column in columns)] for row in rows]
     for method in dict.fromkeys(row.method for row in rows):
         own = [row for row in rows if row.method == method and row.values]
-        if len(own) > 1:
-            body.append([f"{method}, mean ± std, n = {len(own)}", *_summary(own, columns)])
+        alone = of_methods.get(method, {})
+        if len(own) > 1 or alone:
+            cells = _summary(own, columns) if len(own) > 1 else [""] * len(columns)
+            together = [_shown(alone.get(column)) for column in columns]
+            name = f"{method}, mean ± std, n = {len(own)}" if len(own) > 1 else f"{method}, all"
+            body.append([name, *(one or all_ for one, all_ in zip(cells, together, strict=True))])
     return markdown(header, body)
 
 
@@ -56,14 +70,10 @@ def _summary(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     return cells
 
 
-def _heading(
-    column: Column, columns: Sequence[Column], higher_is_better: Mapping[str, bool | None]
-) -> str:
-    """The value's name; the metric's before it where two metrics call a value the same."""
-    metric, value = column
-    alone = sum(other == value for _, other in columns) == 1
-    arrow = {True: " ↑", False: " ↓", None: ""}[higher_is_better[metric]]
-    return (value if alone else f"{metric} {value}") + arrow
+def headings(columns: Sequence[Column]) -> list[str]:
+    """Each value's name; the metric's before it where two metrics call a value the same."""
+    names = [value for _, value in columns]
+    return [value if names.count(value) == 1 else f"{metric} {value}" for metric, value in columns]
 
 
 def _shown(value: float | None) -> str:

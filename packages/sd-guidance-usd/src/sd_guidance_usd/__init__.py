@@ -7,7 +7,7 @@ the poses that are seen too often, towards those that are seen too rarely.
 """
 
 from sd_core import hookimpl
-from sd_core.entries import CommandEntry, GuidanceEntry
+from sd_core.entries import CommandEntry, GuidanceEntry, MetricEntry
 
 
 @hookimpl
@@ -19,6 +19,20 @@ def sd_guidance_methods() -> list[GuidanceEntry]:
             reference="Zheng et al. 2025, RecDreamer, arXiv:2502.12640",
             config="sd_guidance_usd.options:USDOptions",
             build="sd_guidance_usd.usd:USD",
+        )
+    ]
+
+
+@hookimpl
+def sd_metrics() -> list[MetricEntry]:
+    return [
+        MetricEntry(
+            name="matching-pose-entropy",
+            summary="Entropy of the poses that the matching classifier sees (pEnt)",
+            reference="Zheng et al. 2025, RecDreamer, arXiv:2502.12640, appendix C.1",
+            config="sd_guidance_usd.pose_entropy:PoseEntropyOptions",
+            build="sd_guidance_usd.pose_entropy:MatchingPoseEntropy",
+            by_default=False,
         )
     ]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 
+from sd_core.encoders.clip import USUAL_CLIP, reads_texts
+from sd_core.encoders.features import Extractor, FeatureExtractor
 from sd_core.errors import ConfigError
 from sd_core.guidance import GuidanceContext
 from sd_core.prior import AbstractPrior
@@ -15,7 +17,6 @@ from sd_core.priors.exact import ExactPrior
 from sd_core.shapes import Images
 from sd_guidance_usd.classifier import PictureClassifier
 from sd_guidance_usd.exact_classifier import ExactClassifier
-from sd_guidance_usd.features import Extractor, FeatureExtractor
 from sd_guidance_usd.matching import MatchingClassifier
 from sd_guidance_usd.options import ClassifierOptions, USDOptions
 from sd_guidance_usd.phrases import text_of
@@ -30,7 +31,7 @@ from sd_guidance_usd.templates import (
     load_pictures,
     with_mirrored,
 )
-from sd_guidance_usd.text_classifier import USUAL_CLIP, TextClassifier, reads_texts
+from sd_guidance_usd.text_classifier import TextClassifier
 
 # Where neither the options nor the prior name an encoder: the paper's.
 USUAL_ENCODER = "facebook/dinov2-small"

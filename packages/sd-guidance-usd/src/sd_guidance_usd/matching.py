@@ -16,10 +16,10 @@ from torch import Generator, Tensor
 from torch.nn.functional import interpolate, normalize
 
 from sd_core.config import Options, option
+from sd_core.encoders.features import Extractor
 from sd_core.errors import ConfigError
 from sd_core.shapes import Images
 from sd_guidance_usd.augmentation import colour_jitter, noise_and_shape
-from sd_guidance_usd.features import Extractor
 from sd_guidance_usd.foreground import (
     Patches,
     PatchMask,

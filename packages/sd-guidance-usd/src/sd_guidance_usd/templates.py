@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from sd_core.atomic import new_folder
+from sd_core.encoders.features import Extractor
 from sd_core.errors import ConfigError
 from sd_core.pictures import save_png, to_bytes
 from sd_core.prior import AbstractPrior
 from sd_core.shapes import Images
-from sd_guidance_usd.features import Extractor
 from sd_guidance_usd.matching import Templates
 from sd_guidance_usd.prior_pictures import AT_ONCE, PriorPictures
 from sd_guidance_usd.separation import warn_if_alike

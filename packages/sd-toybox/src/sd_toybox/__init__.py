@@ -14,6 +14,7 @@ def sd_priors() -> list[PriorEntry]:
             config="sd_toybox.model.toybox_prior:ToyboxOptions",
             build="sd_toybox.model.toybox_prior:build",
             stages="sd_toybox.model.stages:STAGES",
+            encoders="sd_toybox.model.encoders:ENCODERS",
         )
     ]
 

@@ -1,84 +1,202 @@
-"""`score-distill evaluate`: what the metrics say of runs, in metrics.json and as a table.
+"""`score-distill evaluate`: what the metrics say of runs and pictures, and how methods compare.
 
 Options, metrics and every folder are checked before anything is computed: a mistake there is one
-line and exit code 2. After that each run stands for itself: where its scene cannot be brought back
-or drawn, or a metric refuses it (a prompt that it does not know, a number that is not finite), the
-cell stays empty, a line on stderr says why, and its metrics.json keeps what it had. The exit code
-is 0 if there is at least one number, else 2. The table alone goes to stdout.
+line and exit code 2. After that each subject stands for itself: where its scene cannot be brought
+back or drawn, or a metric refuses it (a prompt that it does not know, a number that is not finite),
+the cell stays empty, a line on stderr says why, and its metrics.json keeps what it had. The exit
+code is 0 if there is at least one number, else 2. The table alone goes to stdout.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from sd_core.atomic import write_text
-from sd_core.building import build_prior, choose_device
+from sd_core.building import choose_device
 from sd_core.cli import USER_ERROR
-from sd_core.config import Options, parse_options
-from sd_core.errors import ScoreDistillationError
-from sd_core.evaluation import (
-    SCHEMA,
-    Judge,
-    Rings,
-    ViewOptions,
-    Views,
-    build_judge,
-    choose_metrics,
-    merged,
-    read_record,
-    take_views,
-)
-from sd_core.experiment import Experiment
+from sd_core.config import parse_options
+from sd_core.encoders.usual import USUAL, Encoders
+from sd_core.entries import PriorEntry
+from sd_core.errors import PluginError, ScoreDistillationError
+from sd_core.evaluation import Judge, ViewOptions, build_judge, choose_metrics
+from sd_core.evaluation_record import SCHEMA, merged, read_record
+from sd_core.experiment import Choice, Experiment
 from sd_core.experiment_options import Table
+from sd_core.metric import MetricContext
+from sd_core.picture_folder import PictureFolder
 from sd_core.plugins import Plugins
+from sd_core.report import check_report_folder, write_report
 from sd_core.run_folder import RunFolder
-from sd_core.saved_scene import SavedScene, load_scene
-from sd_core.shapes import Images, Latents
-from sd_core.tables import Row, comparison
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluated:
-    """A run that was asked for, by the name that it has in the table."""
-
-    name: str
-    folder: RunFolder
-    experiment: Experiment
-
-    @property
-    def device(self) -> torch.device:
-        """That of this command, not of the run."""
-        return torch.device(self.experiment.options.run.device)
-
-    def renderer_options(self, stage: int) -> Options:
-        """Of the scene at this stage, which may have gone on with that of the one before."""
-        upto = reversed(self.experiment.stages[: stage + 1])
-        return next(each.renderer.innermost().options for each in upto if each.renderer)
-
-    def is_finished(self, scene: SavedScene) -> bool:
-        last = len(self.experiment.stages) - 1
-        steps = self.experiment.stages[scene.stage].options.steps
-        return (scene.stage, scene.steps_done) == (last, steps)
+from sd_core.subjects import PictureSubject, RunSubject, Subject, found_folders, is_run
+from sd_core.tables import Column, Row, comparison
 
 
 def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
-    """Check everything, then judge one run after the other."""
-    options = _view_options(parsed)
+    """Check everything, then judge method by method: each of its subjects, then all together."""
     names = None if parsed.metrics is None else [n.strip() for n in parsed.metrics.split(",")]
     choices = choose_metrics(plugins, names, parsed.set)
     device = choose_device(parsed.device, told_by="--device")
-    runs = _open_all(parsed.runs, plugins, device)
-    judges = [build_judge(choice, plugins, device) for choice in choices]
-    rows = [_evaluate(run, judges, options, parsed.stage) for run in runs]
-    if not any(row.values for row in rows):
+    subjects = _open_all(parsed, plugins, device)
+    if parsed.report is not None:
+        check_report_folder(Path(parsed.report))
+    panel = Panel(plugins, device, choices, asked=names is not None)
+    groups: dict[str, list[Subject]] = {}
+    for subject in subjects:
+        panel.judges(subject)  # a model that is missing is told now, not after the work
+        groups.setdefault(subject.method, []).append(subject)
+    found = Findings()
+    for method, own in groups.items():
+        found.judge(method, own, panel)
+    rows = [found.rows[subject.name] for subject in subjects]
+    if not any(row.values for row in rows) and not found.of_methods:
         return USER_ERROR
-    print(comparison(rows, {judge.name: judge.metric.higher_is_better for judge in judges}))
+    better = panel.higher_is_better()
+    print(comparison(rows, better, found.of_methods))
+    if parsed.report is not None:
+        remark = write_report(
+            Path(parsed.report),
+            rows,
+            of_methods=found.of_methods,
+            higher_is_better=better,
+            recipe=found.recipe,
+        )
+        _tell(f"wrote {parsed.report}" + (f": {remark}" if remark else ""))
     return 0
+
+
+@dataclass(eq=False)
+class Panel:
+    """The metrics asked for, once for each prior's own models that read its pictures."""
+
+    plugins: Plugins
+    device: torch.device
+    choices: Sequence[Choice]
+    asked: bool  # for these metrics by name, so that one that cannot be built is an error
+    _built: dict[Encoders, list[Judge]] = field(default_factory=dict)
+
+    def judges(self, subject: Subject) -> list[Judge]:
+        encoders = self._encoders(subject.prior)
+        if encoders not in self._built:
+            self._built[encoders] = self._build(encoders)
+        return self._built[encoders]
+
+    def higher_is_better(self) -> dict[str, bool | None]:
+        """In the order of the columns."""
+        every = [each for judges in self._built.values() for each in judges]
+        known = {judge.name: judge.metric.higher_is_better for judge in every}
+        order = [choice.entry.name for choice in self.choices]
+        return {name: known[name] for name in order if name in known}
+
+    def _encoders(self, prior: str | None) -> Encoders:
+        entry = None if prior is None else self.plugins.find("prior", prior)
+        found = entry.load_encoders() if isinstance(entry, PriorEntry) else USUAL
+        if not isinstance(found, Encoders):
+            raise PluginError(
+                f"prior '{prior}': its encoders are not a sd_core.encoders.usual.Encoders. Tell "
+                "its author."
+            )
+        return found
+
+    def _build(self, encoders: Encoders) -> list[Judge]:
+        built = []
+        for choice in self.choices:
+            try:
+                context = MetricContext(self.device, encoders)
+                built.append(build_judge(choice, self.plugins, context))
+            except ScoreDistillationError as error:
+                if self.asked:
+                    raise
+                _tell(f"without {choice.entry.name}: {error}")
+        return built
+
+
+@dataclass(eq=False)
+class Findings:
+    """Rows of the table, numbers of whole methods, and how all of it was measured."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    of_methods: dict[str, dict[Column, float]] = field(default_factory=dict)
+    recipe: Table = field(default_factory=lambda: {"subjects": {}, "methods": {}})
+
+    def judge(self, method: str, subjects: Sequence[Subject], panel: Panel) -> None:
+        """Each subject alone, and by the metrics of that scope all together."""
+        together: dict[Judge, list[str]] = {}
+        for subject in subjects:
+            self.rows[subject.name] = self._one(subject, panel, together)
+            subject.forget()
+        for judge, taken_in in together.items():
+            self._all(method, judge, taken_in, panel.device)
+
+    def _one(self, subject: Subject, panel: Panel, together: dict[Judge, list[str]]) -> Row:
+        """What there is to tell goes to stderr."""
+        entries: Table = {}
+        try:
+            views, scene, remark = subject.views(), subject.scene(), subject.remark()
+        except ScoreDistillationError as error:
+            _tell(f"score-distill: {subject.name}: {error}")
+            return Row(subject.name, subject.method, {})
+        if remark:
+            _tell(remark)
+        for judge in panel.judges(subject):
+            try:
+                objects = subject.objects(judge.metric)
+                if judge.metric.scope == "method":
+                    for each in objects:
+                        judge.take_in(each)
+                    together.setdefault(judge, []).append(subject.name)
+                else:
+                    measured = [judge.measure(each) for each in objects]
+                    entries[judge.name] = judge.entry(measured, objects[0].recipe, panel.device)
+            except ScoreDistillationError as error:
+                _tell(f"score-distill: {subject.name}, {judge.name}: {error}")
+        if entries:
+            _write(subject.record, {"views": views, "scene": scene, "metrics": entries})
+        told = {"path": str(subject.path), "method": subject.method, "views": views, "scene": scene}
+        self.recipe["subjects"][subject.name] = {**told, "metrics": entries}
+        values = {(name, key): v for name, e in entries.items() for key, v in e["values"].items()}
+        return Row(subject.name, subject.method, values)
+
+    def _all(self, method: str, judge: Judge, names: list[str], device: torch.device) -> None:
+        try:
+            measured = judge.conclude()
+        except ScoreDistillationError as error:
+            judge.metric.reset()
+            _tell(f"score-distill: {method}, {judge.name}: {error}")
+            return
+        entry = {**judge.entry([measured], {}, device), "subjects": names}
+        self.recipe["methods"].setdefault(method, {})[judge.name] = entry
+        values = {(judge.name, key): value for key, value in measured.values.items()}
+        self.of_methods.setdefault(method, {}).update(values)
+
+
+def _open_all(parsed: argparse.Namespace, plugins: Plugins, device: torch.device) -> list[Subject]:
+    """Every folder, once; by its name, or by its path where two have the same name."""
+    folders = found_folders([Path(path) for path in parsed.runs])
+    names = [path.resolve().name for path, _ in folders]
+    options = _view_options(parsed)
+    subjects: list[Subject] = []
+    for path, group in folders:
+        name = path.resolve().name
+        name = name if names.count(name) == 1 else str(path)
+        read_record(path / "metrics.json")  # a damaged one is told now, not after the work
+        if path.is_dir() and not is_run(path):
+            pictures = PictureFolder.open(path, prompt=parsed.prompt, bad=parsed.bad_pictures)
+            method = group or path.resolve().name
+            subjects.append(PictureSubject(path, name, method, parsed.prior, pictures, device))
+            continue
+        folder, table = RunFolder.open(path)
+        here = {**table.get("run", {}), "device": str(device)}
+        experiment = Experiment({**table, "run": here}, plugins)
+        method = group or experiment.method_names()
+        prior = parsed.prior or experiment.prior.entry.name
+        run = RunSubject(path, name, method, prior, folder, experiment, options, parsed.stage)
+        subjects.append(run)
+    return subjects
 
 
 def _view_options(parsed: argparse.Namespace) -> ViewOptions:
@@ -90,72 +208,8 @@ def _view_options(parsed: argparse.Namespace) -> ViewOptions:
     return parse_options(ViewOptions, told, where="")
 
 
-def _open_all(paths: Sequence[str], plugins: Plugins, device: torch.device) -> list[Evaluated]:
-    """Every folder, once; by its name, or by its path where two have the same name."""
-    folders: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        folders.setdefault(path.resolve(), path)
-    names = [resolved.name for resolved in folders]
-    runs = []
-    for resolved, path in folders.items():
-        folder, table = RunFolder.open(path)
-        read_record(folder.metrics)  # a damaged one is told now, not after the work
-        here = {**table.get("run", {}), "device": str(device)}
-        experiment = Experiment({**table, "run": here}, plugins)
-        name = resolved.name if names.count(resolved.name) == 1 else str(path)
-        runs.append(Evaluated(name, folder, experiment))
-    return runs
-
-
-def _evaluate(
-    run: Evaluated, judges: Sequence[Judge], options: ViewOptions, stage: int | None
-) -> Row:
-    """One row of the table; what there is to tell goes to stderr."""
-    try:
-        scene = load_scene(run.folder, run.experiment, device=run.device, stage=stage)
-        views = _views(run, scene, options)
-    except ScoreDistillationError as error:
-        _tell(f"score-distill: {run.name}: {error}")
-        return Row(run.name, run.experiment.method_names(), {})
-    if stage is None and not run.is_finished(scene):
-        _tell(
-            f"{run.name} is not finished: its scene after {scene.steps_done} steps of stage "
-            f"{scene.stage} is judged"
-        )
-    entries = {}
-    for judge in judges:
-        try:
-            entries[judge.name] = judge.entry(views, run.experiment.options.prompt.text, run.device)
-        except ScoreDistillationError as error:
-            _tell(f"score-distill: {run.name}, {judge.name}: {error}")
-    if entries:
-        _write(run, scene, views, entries)
-    told = {(name, key): v for name, e in entries.items() for key, v in e["values"].items()}
-    return Row(run.name, run.experiment.method_names(), told)
-
-
-def _views(run: Evaluated, scene: SavedScene, options: ViewOptions) -> list[Views]:
-    """Of each single scene. The prior, which may be large, is built only for latents."""
-    prior = None
-
-    def decode(latents: Latents) -> Images:
-        nonlocal prior
-        prior = prior or build_prior(run.experiment)
-        return prior.decode(latents)
-
-    rings = Rings.seen_by(run.experiment.stages[scene.stage].cameras, options)
-    return [take_views(each, rings, decode) for each in scene.renderer.single_scenes]
-
-
-def _write(run: Evaluated, scene: SavedScene, views: Sequence[Views], entries: Table) -> None:
-    path = run.folder.metrics
-    record = {
-        "schema": SCHEMA,
-        "views": views[0].recipe(run.renderer_options(scene.stage)),
-        "scene": {"stage": scene.stage, "steps_done": scene.steps_done},
-        "metrics": entries,
-    }
-    record, dropped = merged(read_record(path), record)
+def _write(path: Path, told: Table) -> None:
+    record, dropped = merged(read_record(path), {"schema": SCHEMA, **told})
     write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
     lost = f", without {', '.join(dropped)}: of other views or another scene" if dropped else ""
     _tell(f"wrote {path}{lost}")

@@ -1,6 +1,8 @@
 """What every metric promises."""
 
+import json
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 import torch
@@ -12,7 +14,13 @@ from sd_core.testing.contract import Contract
 
 
 class MetricContract(Contract):
-    """What every metric promises."""
+    """What every metric promises.
+
+    `objects` is how many objects of one prompt it must see before it can be asked: a metric whose
+    scope is "method" may need two.
+    """
+
+    objects: ClassVar[int] = 1
 
     def make(self) -> AbstractMetric:
         """The metric under test, new. Override this."""
@@ -27,27 +35,38 @@ class MetricContract(Contract):
         return torch.rand(6, 3, 64, 64, generator=Generator().manual_seed(0))
 
     def test_the_numbers_are_named_and_finite(self, images: Tensor) -> None:
-        numbers = _measure(self.make(), [images])
+        numbers = self._measure(self.make(), [images])
         assert numbers
         assert {name: type(numbers[name]) for name in numbers} == dict.fromkeys(numbers, float)
         assert torch.tensor(list(numbers.values())).isfinite().all()
 
     def test_two_updates_equal_one(self, images: Tensor) -> None:
-        assert _measure(self.make(), [images[:2], images[2:]]) == pytest.approx(
-            _measure(self.make(), [images])
+        assert self._measure(self.make(), [images[:2], images[2:]]) == pytest.approx(
+            self._measure(self.make(), [images])
         )
 
     def test_reset_forgets_everything(self, images: Tensor) -> None:
         metric = self.make()
-        _measure(metric, [images[:1].expand_as(images)])  # as many, for whoever needs a full circle
+        self._measure(metric, [images[:1].expand_as(images)])  # as many, for a full circle
         metric.reset()
-        assert _measure(metric, [images]) == pytest.approx(_measure(self.make(), [images]))
+        assert self._measure(metric, [images]) == pytest.approx(
+            self._measure(self.make(), [images])
+        )
 
+    def test_what_it_tells_besides_its_numbers_can_be_written_down(self, images: Tensor) -> None:
+        metric = self.make()
+        numbers = self._measure(metric, [images])
+        assert set(metric.deviations()) <= set(numbers)
+        json.dumps({"deviations": metric.deviations(), "recipe": metric.recipe()}, allow_nan=False)
 
-def _measure(metric: AbstractMetric, batches: Sequence[Tensor]) -> dict[str, float]:
-    start, cameras = 0, exact.some_cameras(sum(map(len, batches)))
-    for batch in batches:
-        stop = start + len(batch)
-        metric.update(batch, exact.PROMPT, cameras.select(slice(start, stop)))
-        start = stop
-    return metric.compute()
+    def _measure(self, metric: AbstractMetric, batches: Sequence[Tensor]) -> dict[str, float]:
+        """Of so many objects, each darker than the one before."""
+        for place in range(self.objects):
+            start, cameras = 0, exact.some_cameras(sum(map(len, batches)))
+            for batch in batches:
+                stop = start + len(batch)
+                shown = batch * (1 - place / (2 * self.objects))
+                metric.update(shown, exact.PROMPT, cameras.select(slice(start, stop)))
+                start = stop
+            metric.end_object(f"object {place}")
+        return metric.compute()

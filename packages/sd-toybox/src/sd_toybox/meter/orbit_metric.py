@@ -1,7 +1,7 @@
 """What the meter's metrics share: views are read one by one, and asked about as one orbit."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -51,6 +51,8 @@ class AbstractOrbitMetric(AbstractMetric):
     apart, but their views make no even ring, and that is an error.
     """
 
+    needs_cameras: ClassVar[bool] = True
+
     def __init__(self, options: MeterOptions, context: MetricContext) -> None:
         self._judge = _judge(options, context)
         self.reset()
@@ -60,7 +62,8 @@ class AbstractOrbitMetric(AbstractMetric):
         self._angles: list[Float[Tensor, "2 views"]] = []
         self._read: list[PoseReading] = []
 
-    def update(self, images: Images, prompt: str, cameras: CameraBatch) -> None:
+    def update(self, images: Images, prompt: str, cameras: CameraBatch | None) -> None:
+        assert cameras is not None  # needs_cameras
         if self._prompt not in (None, prompt):
             raise ConfigError(
                 f"the views are of '{self._prompt}' and of '{prompt}', expected one object. "

@@ -24,8 +24,9 @@ class PoseConsistency(AbstractOrbitMetric):
         super().reset()
         self._mirrored: list[PoseReading] = []
 
-    def update(self, images: Images, prompt: str, cameras: CameraBatch) -> None:
+    def update(self, images: Images, prompt: str, cameras: CameraBatch | None) -> None:
         super().update(images, prompt, cameras)
+        assert cameras is not None  # needs_cameras
         self._mirrored.append(self.read(images.flip(3), prompt, cameras))
 
     def compute(self) -> dict[str, float]:

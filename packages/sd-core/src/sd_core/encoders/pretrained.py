@@ -51,7 +51,7 @@ class PictureInput:
         if self.size % self.patch:
             near = max(1, round(self.size / self.patch)) * self.patch
             raise ConfigError(
-                f"the classifier's pictures are {self.size} pixels wide, but '{model}' cuts them "
+                f"its pictures are {self.size} pixels wide, but '{model}' cuts them "
                 f"into patches of {self.patch}. Set size to a multiple, such as {near}."
             )
 
@@ -121,13 +121,13 @@ def library(name: str) -> Any:
         return import_module(name)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"this classifier needs the module '{error.name}', which is not installed. "
+            f"this model needs the module '{error.name}', which is not installed. "
             'Install the extra: pip install "sd-core[diffusers]".'
         ) from None
 
 
 def cannot_load(model: str, reason: str) -> ConfigError:
-    return ConfigError(f"cannot load the classifier's model '{model}': {reason}. {_ELSEWHERE}")
+    return ConfigError(f"cannot load the model '{model}': {reason}. {_ELSEWHERE}")
 
 
 def one_line(error: Exception) -> str:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Generator
 
+from sd_core.encoders.features import FeatureExtractor
 from sd_core.errors import ConfigError
 from sd_core.priors.diffusion.model_ids import variable_of
-from sd_guidance_usd.features import FeatureExtractor
 
 transformers = import_module("transformers")  # by name: its types differ between releases
 CPU = torch.device("cpu")
@@ -172,7 +172,7 @@ def test_a_size_that_the_patches_do_not_fill_is_refused(folders):
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     message = refused(tmp_path / "nothing" / "here")
-    assert "cannot load the classifier's model" in message and "no folder" in message
+    assert "cannot load the model" in message and "no folder" in message
 
 
 def test_a_model_that_is_not_in_the_cache_is_refused(tmp_path, monkeypatch):

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sd_core.encoders.pretrained import VISION_FILES, PictureInput, folder_of, load_network
 from sd_core.errors import ConfigError
 from sd_core.shapes import Images
-from sd_guidance_usd.pretrained import VISION_FILES, PictureInput, folder_of, load_network
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,217 @@
+"""What `score-distill evaluate` judges: the scene of a run, or pictures in a folder."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import torch
+
+from sd_core.building import build_prior
+from sd_core.cameras import CameraBatch
+from sd_core.config import Options
+from sd_core.errors import ConfigError
+from sd_core.evaluation import Batch, Rings, ViewOptions, Views, take_views
+from sd_core.experiment import Experiment
+from sd_core.experiment_options import Table
+from sd_core.metric import AbstractMetric
+from sd_core.picture_folder import PictureFolder, picture_files
+from sd_core.prior import AbstractPrior
+from sd_core.run_folder import RunFolder
+from sd_core.saved_scene import SavedScene, load_scene
+from sd_core.shapes import Images, Latents
+
+_DEEPEST = 3  # folders within folders that are searched
+
+
+@dataclass(frozen=True, eq=False)
+class Subject(ABC):
+    """One line of the table.
+
+    `path` is its folder, `name` what it is called in the table, `method` the group whose mean it
+    enters, and `prior` whose pictures it has, if anybody knows.
+    """
+
+    path: Path
+    name: str
+    method: str
+    prior: str | None
+
+    @property
+    def record(self) -> Path:
+        return self.path / "metrics.json"
+
+    @abstractmethod
+    def objects(self, metric: AbstractMetric) -> list[Views]:
+        """Each object's views, from where this metric wants to see it."""
+
+    @abstractmethod
+    def views(self) -> Table:
+        """How pictures were taken where the metric has no wish of its own."""
+
+    @abstractmethod
+    def scene(self) -> Table:
+        """What was judged, for metrics.json."""
+
+    def remark(self) -> str | None:
+        """Something that its user should know."""
+        return None
+
+    def forget(self) -> None:
+        """Lets go of what was loaded, of which hundreds of subjects have too much."""
+        return
+
+
+@dataclass(frozen=True, eq=False)
+class RunSubject(Subject):
+    """The scene of a run, at the end of a stage or as it is now; several scenes, if it has them."""
+
+    folder: RunFolder
+    experiment: Experiment
+    options: ViewOptions
+    stage: int | None
+
+    @cached_property
+    def _scene(self) -> SavedScene:
+        device = torch.device(self.experiment.options.run.device)
+        return load_scene(self.folder, self.experiment, device=device, stage=self.stage)
+
+    @cached_property
+    def _prior(self) -> AbstractPrior:
+        return build_prior(self.experiment)
+
+    @cached_property
+    def _rings(self) -> Rings:
+        return Rings.seen_by(self.experiment.stages[self._scene.stage].cameras, self.options)
+
+    @cached_property
+    def _usual(self) -> list[Batch]:
+        return self._taken(self._rings.cameras())
+
+    def objects(self, metric: AbstractMetric) -> list[Views]:
+        rings = self._rings
+        wanted = metric.wanted_cameras(
+            distance=rings.distance, vertical_fov_deg=rings.vertical_fov_deg
+        )
+        taken = self._usual if wanted is None else self._taken(wanted)
+        recipe = {} if wanted is None else self._own_views(wanted)
+        prompt = self.experiment.options.prompt.text
+        return [Views(prompt, recipe, partial(list, [batch]), self.name) for batch in taken]
+
+    def views(self) -> Table:
+        return {**self._rings.recipe(), **self._picture()}
+
+    def scene(self) -> Table:
+        options = self.experiment.options
+        return {
+            "stage": self._scene.stage,
+            "steps_done": self._scene.steps_done,
+            "prompt": options.prompt.text,
+            "seed": options.seed,
+        }
+
+    def remark(self) -> str | None:
+        scene, last = self._scene, len(self.experiment.stages) - 1
+        steps = self.experiment.stages[scene.stage].options.steps
+        if self.stage is not None or (scene.stage, scene.steps_done) == (last, steps):
+            return None
+        return (
+            f"{self.name} is not finished: its scene after {scene.steps_done} steps of stage "
+            f"{scene.stage} is judged"
+        )
+
+    def forget(self) -> None:
+        for name in ("_scene", "_prior", "_rings", "_usual"):
+            self.__dict__.pop(name, None)
+
+    def _taken(self, cameras: CameraBatch) -> list[Batch]:
+        """Of each single scene. The prior, which may be large, is built only for latents."""
+        scenes = self._scene.renderer.single_scenes
+        device = next(scenes[0].parameters()).device
+        return [take_views(each, cameras.to(device), self._decoded) for each in scenes]
+
+    def _decoded(self, latents: Latents) -> Images:
+        return self._prior.decode(latents)
+
+    def _own_views(self, cameras: CameraBatch) -> Table:
+        told = {"count": len(cameras), "distance": self._rings.distance}
+        return {**told, "vertical_fov_deg": self._rings.vertical_fov_deg, **self._picture()}
+
+    def _picture(self) -> Table:
+        """Size and background; the latter is that of the renderer's options, if it has one."""
+        background = self._renderer().model_dump(mode="json").get("background")
+        return {"size": list(self._usual[0].images.shape[2:]), "background": background}
+
+    def _renderer(self) -> Options:
+        """Of the scene at this stage, which may have gone on with that of the one before."""
+        upto = reversed(self.experiment.stages[: self._scene.stage + 1])
+        return next(each.renderer.innermost().options for each in upto if each.renderer)
+
+
+@dataclass(frozen=True, eq=False)
+class PictureSubject(Subject):
+    """Pictures of anybody's; nobody knows from where they were taken."""
+
+    pictures: PictureFolder
+    device: torch.device
+
+    def objects(self, metric: AbstractMetric) -> list[Views]:
+        found = self.pictures
+        return [
+            Views(prompt, {}, partial(self._batches, prompt), self.name) for prompt in found.files
+        ]
+
+    def views(self) -> Table:
+        counts = {prompt: len(files) for prompt, files in self.pictures.files.items()}
+        return {"pictures": counts, "size": list(self.pictures.size), "background": "as they are"}
+
+    def scene(self) -> Table:
+        skipped = self.pictures.skipped
+        return {"pictures": True, **({"skipped": skipped} if skipped else {})}
+
+    def remark(self) -> str | None:
+        skipped = [f"{name}: {what}" for name, what in self.pictures.skipped.items()]
+        return f"{self.name}, left out: {'; '.join(skipped)}" if skipped else None
+
+    def _batches(self, prompt: str) -> Iterator[Batch]:
+        for images in self.pictures.batches(prompt):
+            yield Batch(images.to(self.device), None)
+
+
+def found_folders(paths: Sequence[Path]) -> list[tuple[Path, str | None]]:
+    """Each run and each folder of pictures, once, and the group that a folder above it makes.
+
+    A path that is neither is searched, a few folders deep; then what is in it is of one group for
+    each folder that holds runs or pictures next to each other.
+    """
+    found: dict[Path, tuple[Path, str | None]] = {}
+    for path in paths:
+        own = [(path, None)] if _is_one(path) else [*_within(path, _DEEPEST)]
+        if not own:
+            raise ConfigError(
+                f"{path} is no run folder, and there is neither a run nor a picture in it. Give "
+                "folders that `score-distill run` made, or folders of pictures."
+            )
+        for each, group in own:
+            found.setdefault(each.resolve(), (each, group))
+    return list(found.values())
+
+
+def is_run(path: Path) -> bool:
+    return (path / "config.json").is_file()
+
+
+def _is_one(path: Path) -> bool:
+    """What cannot be opened counts: opening it will say why."""
+    return not path.is_dir() or is_run(path) or bool(picture_files(path))
+
+
+def _within(path: Path, depth: int) -> Iterator[tuple[Path, str]]:
+    for each in sorted(path.iterdir()):
+        if not each.is_dir() or each.name.startswith("."):
+            continue
+        if _is_one(each):
+            yield each, path.resolve().name
+        elif depth > 1:
+            yield from _within(each, depth - 1)

@@ -1,0 +1,77 @@
+"""A plugin for tests: metrics of whole methods, and of views of their own."""
+
+from typing import ClassVar
+
+import torch
+
+from sd_core.cameras import turntable
+from sd_core.config import Options
+from sd_core.entries import MetricEntry
+from sd_core.errors import ConfigError
+from sd_core.hookspecs import hookimpl
+from sd_core.metric import AbstractMetric
+
+
+@hookimpl
+def sd_metrics():
+    return [
+        MetricEntry(
+            "spread", "How unlike", "", "sd_core.config:Options", "together_metrics:Spread"
+        ),
+        MetricEntry("above", "From above", "", "sd_core.config:Options", "together_metrics:Above"),
+    ]
+
+
+class Spread(AbstractMetric):
+    """How far apart the mean brightness of the objects is, of two or more."""
+
+    scope = "method"
+
+    def __init__(self, config: Options, context):
+        self.encoders = context.encoders
+        self.reset()
+
+    def update(self, images, prompt, cameras):
+        self.own.append(images.mean(dim=(1, 2, 3)))
+
+    def end_object(self, name):
+        self.objects.append(float(torch.cat(self.own).mean()))
+        self.own = []
+
+    def compute(self):
+        if len(self.objects) < 2:
+            raise ConfigError("one object alone has no spread. Give several.")
+        return {"spread": max(self.objects) - min(self.objects)}
+
+    def recipe(self):
+        return {"objects": len(self.objects), "clip": self.encoders.clip}
+
+    def reset(self):
+        self.own, self.objects = [], []
+
+
+class Above(AbstractMetric):
+    """The mean elevation of the views, and how much it varies."""
+
+    higher_is_better: ClassVar[bool | None] = True
+    needs_cameras: ClassVar[bool] = True
+
+    def __init__(self, config: Options, context):
+        self.reset()
+
+    def wanted_cameras(self, *, distance, vertical_fov_deg):
+        return turntable(
+            3, elevation_deg=60.0, distance=distance, vertical_fov_deg=vertical_fov_deg
+        )
+
+    def update(self, images, prompt, cameras):
+        self.seen.append(cameras.elevation.rad2deg())
+
+    def compute(self):
+        return {"above": round(float(torch.cat(self.seen).mean()), 3)}
+
+    def deviations(self):
+        return {"above": float(torch.cat(self.seen).std())}
+
+    def reset(self):
+        self.seen = []
