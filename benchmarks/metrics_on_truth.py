@@ -2,12 +2,13 @@
 
     python benchmarks/metrics_on_truth.py [--toys 8]
 
-The toybox knows what is right, so the metrics can be measured themselves. Distances are to samples
-of the toybox's own model, which `score-distill reference` makes at the first time and keeps under
-runs/metrics. Rewrites the tables of docs/metrics.md. A quarter of an hour on one thread.
+The toybox knows what is right, so the metrics can be measured themselves. Distances are to pictures
+of its world, which are made at the first time and kept under runs/metrics. Rewrites the tables of
+docs/metrics.md. A quarter of an hour on one thread.
 """
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import radians
@@ -16,12 +17,13 @@ from statistics import mean, stdev
 
 import torch
 from _report import machine, write_section
-from _runs import score_distill
 from torch import Generator
 
+from sd_core.atomic import new_folder
 from sd_core.cameras import CameraBatch, turntable
 from sd_core.evaluation import Batch, Judge, Views, build_judge, choose_metrics
 from sd_core.metric import MetricContext
+from sd_core.pictures import save_png
 from sd_core.plugins import load_plugins
 from sd_core.shapes import Images
 from sd_core.tables import markdown
@@ -30,6 +32,7 @@ from sd_toybox.model.encoders import ENCODERS
 from sd_toybox.world.corruptions import corrupted
 from sd_toybox.world.kinds import COLOURS, KINDS, body_colour
 from sd_toybox.world.pictures import draw_toy, world_pictures
+from sd_toybox.world.samples import sample_world_cameras
 from sd_toybox.world.toys import Toy
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +42,7 @@ REFERENCE = WORK / "reference"
 
 VIEWS, ELEVATION_DEG, DISTANCE, FIELD_OF_VIEW_DEG = 24, 10.0, 2.0, 40.0
 PIXELS = 64
+EACH = 200  # pictures of a prompt in the reference
 # One of each kind, in different colours.
 TOYS = tuple(zip(KINDS, COLOURS, strict=True))
 # Of 8 toys the true one scores better 7 times or more by chance in 3.5 of 100 cases.
@@ -120,7 +124,7 @@ def columns(prompts: Path) -> list[Column]:
         Column("iv", "iv"),
         Column("ig", "ig"),
         Column("clip-entropy", "clip-entropy"),
-        Column("t3-quality", "t3-quality"),
+        Column("t3-quality", "t3-quality-clip"),
         Column("t3-alignment", "t3-alignment"),
         Column("janus-faces", "janus-faces"),
         Column("pose-consistency", "pose-consistency"),
@@ -134,7 +138,7 @@ def main() -> None:
     torch.set_num_threads(1)
     toys = TOYS[: parsed.toys]
     prompts = _prompts(toys)
-    _reference(prompts)
+    _reference(toys)
     found = {}
     for column in columns(prompts):
         judge = _judge(column)
@@ -151,16 +155,22 @@ def _prompts(toys: Sequence[tuple[str, str]]) -> Path:
     WORK.mkdir(parents=True, exist_ok=True)
     path = WORK / "prompts.txt"
     path.write_text("\n".join(dict.fromkeys(every)) + "\n", "utf-8")
-    (WORK / "toys.txt").write_text("\n".join(every[: len(toys)]) + "\n", "utf-8")
     return path
 
 
-def _reference(prompts: Path) -> None:
-    if not REFERENCE.is_dir():
-        score_distill(
-            *("reference", "--prior", "toybox", "--output", str(REFERENCE)),
-            *("--with", f"prompts={prompts.with_name('toys.txt')}", "--with", "count=60"),
-        )
+def _reference(toys: Sequence[tuple[str, str]]) -> None:
+    """Pictures of the world, from where its photographers stand: three of four show the front."""
+    if REFERENCE.is_dir():
+        return
+    captions = {}
+    with new_folder(REFERENCE) as aside:
+        for index, (kind, colour) in enumerate(toys):
+            cameras = sample_world_cameras(EACH, Generator().manual_seed(index))
+            for place, picture in enumerate(world_pictures(kind, colour, cameras, PIXELS)):
+                name = f"{kind}-{place:03d}.png"
+                save_png(aside / name, picture[None])
+                captions[name] = f"a {colour} {kind}"
+        (aside / "captions.json").write_text(json.dumps(captions, indent=1), "utf-8")
 
 
 def _judge(column: Column) -> Judge:
@@ -218,8 +228,9 @@ def _section(found: dict[str, tuple[Judge, dict[str, list[float]]]], toys: int) 
             f"Of {toys} toys: how often the true object scores better than the same with the "
             "defect, and in brackets the mean of the defect. Bold: "
             f"{SEEN_FROM:.0%} or more. {VIEWS} views at {ELEVATION_DEG:g}°, {PIXELS}², of a toy of "
-            "each kind; t3-quality from its own cameras; distances to 60 samples of the toybox's "
-            "model for each prompt, by its CLIP's features.",
+            "each kind; t3-quality from its own cameras. Distances are to "
+            f"{EACH} pictures of the world for each prompt, of which three in four show the front, "
+            "by the features of the toybox's CLIP.",
             "",
             f"{machine('sd-metrics', 'sd-toybox', 'torch')}; made by "
             "benchmarks/metrics_on_truth.py.",

@@ -165,11 +165,11 @@ def test_each_is_judged_and_the_mean_is_reported(judged, monkeypatch):
     assert f"{glow['values']['mean']:.4g}" in out
 
 
-def test_flat_particles_are_refused_like_one_flat_scene(judged):
+def test_flat_particles_are_pictures_without_cameras_like_one_flat_scene(judged):
     flat = {"steps": 1, "renderer": {"name": "particles", "scene": "affine", "count": 24}}
     SmallRun(table(flat, turntable_frames=0), Path("a")).go()
     code, _, told = judged("a", "--metrics", "glow")
-    assert code == 2 and "its scene draws 1 picture whatever the cameras, not 24 views" in told
+    assert code == 2 and "metric 'glow' must know from where each view was taken" in told
 
 
 def test_the_schema_takes_a_scene_as_a_table_or_by_its_name():

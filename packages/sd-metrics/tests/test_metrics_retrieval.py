@@ -66,7 +66,9 @@ def test_shares_are_those_of_a_loop_for_every_prompt(clip, listed):
 
 def test_neither_orders_nor_batches_change_anything(clip, listed, tmp_path):
     images = pictures(18)
-    turned = write(tmp_path / "turned.txt", ["", *(f"  {each} " for each in reversed(PROMPTS)), "# a chair"])
+    turned = write(
+        tmp_path / "turned.txt", ["", *(f"  {each} " for each in reversed(PROMPTS)), "# a chair"]
+    )
     once = fed(clip, listed, images).compute()
     assert fed(clip, listed, images.flip(0), parts=3).compute() == once
     assert fed(clip, turned, images).compute() == once

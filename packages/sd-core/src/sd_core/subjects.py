@@ -1,7 +1,7 @@
 """What `score-distill evaluate` judges: the scene of a run, or pictures in a folder."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from sd_core.experiment import Experiment
 from sd_core.experiment_options import Table
 from sd_core.metric import AbstractMetric
 from sd_core.picture_folder import PictureFolder, picture_files
-from sd_core.prior import AbstractPrior
 from sd_core.run_folder import RunFolder
 from sd_core.saved_scene import SavedScene, load_scene
 from sd_core.shapes import Images, Latents
@@ -78,8 +77,9 @@ class RunSubject(Subject):
         return load_scene(self.folder, self.experiment, device=device, stage=self.stage)
 
     @cached_property
-    def _prior(self) -> AbstractPrior:
-        return build_prior(self.experiment)
+    def _decode(self) -> Callable[[Latents], Images]:
+        """The prior's, which may be large."""
+        return build_prior(self.experiment).decode
 
     @cached_property
     def _rings(self) -> Rings:
@@ -122,17 +122,15 @@ class RunSubject(Subject):
         )
 
     def forget(self) -> None:
-        for name in ("_scene", "_prior", "_rings", "_usual"):
+        for name in ("_scene", "_decode", "_rings", "_usual"):
             self.__dict__.pop(name, None)
 
     def _taken(self, cameras: CameraBatch) -> list[Batch]:
-        """Of each single scene. The prior, which may be large, is built only for latents."""
+        """Of each single scene."""
         scenes = self._scene.renderer.single_scenes
         device = next(scenes[0].parameters()).device
-        return [take_views(each, cameras.to(device), self._decoded) for each in scenes]
-
-    def _decoded(self, latents: Latents) -> Images:
-        return self._prior.decode(latents)
+        # The prior is not built before there are latents to decode.
+        return [take_views(each, cameras.to(device), lambda z: self._decode(z)) for each in scenes]
 
     def _own_views(self, cameras: CameraBatch) -> Table:
         told = {"count": len(cameras), "distance": self._rings.distance}
