@@ -98,6 +98,13 @@ def test_back_and_forth_stays_inside_narrow_bounds() -> None:
         assert 300 <= lowest <= highest <= 500
 
 
+def test_pieces_hold_from_their_beginning_to_that_of_the_next() -> None:
+    options = TimestepOptions(schedule="pieces", pieces=((0.0, 0.5, 0.9), (0.25, 0.1, 0.4)))
+    assert ranges(options, 8) == [(500, 900)] * 2 + [(100, 400)] * 6
+    alone = TimestepOptions(schedule="pieces", pieces=((0.0, 0.2, 1.0),))
+    assert ranges(alone, 3) == [(200, 999)] * 3
+
+
 def test_dreamtime_weight_is_flat_in_the_middle_with_gaussian_flanks() -> None:
     weights = dreamtime_weights(1000)
     assert weights[500:801].tolist() == [1.0] * 301
@@ -203,6 +210,20 @@ def test_times_depend_on_the_step_alone(name: ScheduleName) -> None:
     ("values", "message"),
     [
         ({"low": 0.6, "high": 0.6}, "t: low = 0.6 must lie below high = 0.6."),
+        (
+            {"pieces": [[0.1, 0.2, 0.5]]},
+            "t: the pieces begin at 0.1 of the training, but the first must begin at 0, and each "
+            "of the others after the one before.",
+        ),
+        (
+            {"pieces": [[0.0, 0.2, 0.5], [0.4, 0.1, 0.2], [0.4, 0.0, 0.1]]},
+            "t: the pieces begin at 0.0, 0.4, 0.4 of the training, but the first must begin at 0, "
+            "and each of the others after the one before.",
+        ),
+        (
+            {"pieces": [[0.0, 0.5, 0.5]]},
+            "t: low = 0.5 must lie below high = 0.5 in the piece that begins at 0.0.",
+        ),
         (
             {"schedule": "hard-switch", "high": 0.4},
             "t: high_after = 0.5 must lie above low = 0.02 and not above high = 0.4.",

@@ -6,10 +6,10 @@ Options are fractions of the noise schedule (0 clean, 1 noise) and of the traini
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from sd_core.config import Options, option
@@ -17,9 +17,18 @@ from sd_core.noising import NoiseSchedule
 from sd_core.shapes import Timesteps
 from sd_core.step import Step
 
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 ScheduleName = Literal[
-    "uniform", "hard-switch", "linear-anneal", "linear-descent", "dreamtime", "back-and-forth"
+    "uniform",
+    "hard-switch",
+    "linear-anneal",
+    "linear-descent",
+    "dreamtime",
+    "back-and-forth",
+    "pieces",
 ]
+# From which fraction of the training on, the lowest and the highest t.
+Piece = tuple[Fraction, Fraction, Fraction]
 
 # DreamTime's prior weight (Huang et al. 2023, arXiv:2306.12422v1, T = 1000), as fractions of T:
 # flat between m2 = 500 and m1 = 800, Gaussian flanks of s1 = 300 above and s2 = 100 below.
@@ -35,7 +44,8 @@ class TimestepOptions(Options):
         "uniform: t in [low, high]. hard-switch: the upper bound drops to high_after at switch_at. "
         "linear-anneal: it sinks there steadily. linear-descent: one t, from high to low_end. "
         "dreamtime: one t, from high to low, slowest where DreamTime's weight is large. "
-        "back-and-forth: the range grows from the noisy end, then shrinks towards the clean one.",
+        "back-and-forth: the range grows from the noisy end, then shrinks towards the clean one. "
+        "pieces: the ranges that pieces names.",
     )
     low: float = option(0.02, "lowest t, as a fraction of the noise schedule", ge=0.0, lt=1.0)
     high: float = option(0.98, "highest t, as a fraction of the noise schedule", gt=0.0, le=1.0)
@@ -57,6 +67,12 @@ class TimestepOptions(Options):
     blocks: int = option(
         2, "back-and-forth: training is cut into twice this many blocks", symbol="n_i", ge=1.0
     )
+    pieces: tuple[Piece, ...] = option(
+        ((0.0, 0.5, 0.98), (0.64, 0.3, 0.75), (0.84, 0.02, 0.5)),
+        "pieces: [when, low, high], as fractions of training and of the noise schedule; the first "
+        "begins at 0",
+        min_length=1,
+    )
     shared: bool = option(False, "one t for the whole batch instead of one for each sample")
 
     @model_validator(mode="after")
@@ -74,6 +90,21 @@ class TimestepOptions(Options):
                 f"low_end = {self.low_end} must lie below high = {self.high} and not below "
                 f"low = {self.low}."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pieces_follow_each_other(self) -> "TimestepOptions":
+        begins = [begin for begin, _, _ in self.pieces]
+        if begins[0] != 0 or begins != sorted(set(begins)):
+            raise ValueError(
+                f"the pieces begin at {', '.join(map(str, begins))} of the training, but the first "
+                "must begin at 0, and each of the others after the one before."
+            )
+        for begin, low, high in self.pieces:
+            if low >= high:
+                raise ValueError(
+                    f"low = {low} must lie below high = {high} in the piece that begins at {begin}."
+                )
         return self
 
 
@@ -159,6 +190,11 @@ def _back_and_forth(options: TimestepOptions, step: Step, length: int) -> tuple[
     return options.low, max(min((2 * n - block) / n, options.high), options.low)
 
 
+def _pieces(options: TimestepOptions, step: Step, length: int) -> tuple[float, float]:
+    *_, (_, low, high) = (piece for piece in options.pieces if piece[0] <= step.fraction)
+    return low, high
+
+
 _RANGES: Mapping[ScheduleName, Callable[[TimestepOptions, Step, int], tuple[float, float]]] = (
     MappingProxyType(
         {
@@ -168,6 +204,7 @@ _RANGES: Mapping[ScheduleName, Callable[[TimestepOptions, Step, int], tuple[floa
             "linear-descent": _linear_descent,
             "dreamtime": _dreamtime,
             "back-and-forth": _back_and_forth,
+            "pieces": _pieces,
         }
     )
 )
