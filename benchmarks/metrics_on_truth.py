@@ -125,7 +125,7 @@ def columns(prompts: Path) -> list[Column]:
         Column("ig", "ig"),
         Column("clip-entropy", "clip-entropy"),
         Column("t3-quality", "t3-quality-clip"),
-        Column("t3-alignment", "t3-alignment"),
+        Column("t3-alignment", "t3-alignment-recall"),
         Column("janus-faces", "janus-faces"),
         Column("pose-consistency", "pose-consistency"),
     ]

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from _report import machine, write_section
@@ -68,6 +69,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "esd-0.5": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5"),
     "esd-1": ("--guidance", "esd", "--set", "guidance.entropy_weight=1"),
     "bridge": ("--guidance", "bridge"),
+    "jsd": ("--guidance", "jsd"),
     "vsd-exact": ("--guidance", "vsd", *EXACT),  # which is SDS at scale 1, to the bit
     "esd-0.25-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.25", *EXACT),
     "esd-0.5-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5", *EXACT),
@@ -94,6 +96,8 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 FAILURES = ("sds", "vsd")
 METRICS = ("janus-faces", "pose-consistency")
+# Of all seeds of a prompt together (JSD's table 2): every run begins with the same grey ball.
+DIVERSITY = ("iv-particles", "feature-similarity")
 PICTURED = PROMPTS[:4], 0  # the prompts and the seed whose views are shown
 COLUMNS = 8  # views around each object
 
@@ -191,7 +195,7 @@ def _section(runs: Sequence[Run]) -> list[str]:
     """A row for each method."""
     methods = list(dict.fromkeys(run.method for run in runs))
     header = ["method", "runs", "failed", "faces: 0, 1, 2, 3, 4", "views of the front"]
-    header += ["pose entropy", "consistency", "likeness", "minutes"]
+    header += ["pose entropy", "consistency", "likeness", "IV of seeds", "alike", "minutes"]
     rows = []
     for method in methods:
         own = [run for run in runs if run.method == method]
@@ -203,17 +207,39 @@ def _section(runs: Sequence[Run]) -> list[str]:
         failed = sum(run.failed() for run in own)
         taken = statistics.median(minutes(run.folder) for run in own)
         share = f"{failed} ({failed / len(own):.0%})"
-        rows.append([method, str(len(own)), share, counted, *told, f"{taken:.1f}"])
+        rows.append(
+            [method, str(len(own)), share, counted, *told, *_diversity(own), f"{taken:.1f}"]
+        )
     return [
         markdown(header, rows),
         "",
         "Mean ± standard deviation over runs. A true object has 1 face, an entropy of 1.39, a "
         "consistency of 1 and a quarter of its views at the front. A run failed where it has not "
-        f"1 face, or a consistency below {LEAST_CONSISTENCY}. Minutes are the median of a run on "
+        f"1 face, or a consistency below {LEAST_CONSISTENCY}. IV of seeds: the entropy of what "
+        "CLIP says of all seeds of a prompt, in nats; alike: the mean cosine of two seeds' "
+        "features; of prompts with two seeds or more, whose number is in brackets. Minutes are "
+        "the median of a run on "
         "one thread, with whatever else the machine did at that time.",
         "",
         f"{machine('sd-toybox', 'torch', 'diffusers')}; made by benchmarks/toybox_methods.py.",
     ]
+
+
+def _diversity(runs: Sequence[Run]) -> tuple[str, str]:
+    """Asked of the runs of one method together, by the command."""
+    several = Counter(run.prompt for run in runs)
+    folders = [str(run.folder) for run in runs if several[run.prompt] > 1]
+    if not folders:
+        return "", ""
+    with TemporaryDirectory() as aside:
+        report = Path(aside) / "report"
+        told = ("--metrics", ",".join(DIVERSITY), "--report", str(report))
+        score_distill("evaluate", *folders, *told)
+        recipe = json.loads((report / "report.json").read_text("utf-8"))["recipe"]
+    ((_, found),) = recipe["methods"].items()
+    prompts = sum(count > 1 for count in several.values())
+    values = [found[name]["values"][name] for name in DIVERSITY]
+    return f"{values[0]:.2f} ({prompts})", f"{values[1]:.2f} ({prompts})"
 
 
 def _mean(values: Sequence[float]) -> str:

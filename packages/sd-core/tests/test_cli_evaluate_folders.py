@@ -12,6 +12,10 @@ import fake_plugin
 import together_metrics
 from sd_core import plugins as plugins_module
 from sd_core.cli import main
+from sd_core.commands import evaluate
+from sd_core.encoders.usual import Encoders
+from sd_core.entries import PriorEntry
+from sd_core.errors import RunFolderError
 from sd_core.plugins import load_plugins
 from small_runs import SmallRun, table
 
@@ -58,6 +62,7 @@ def test_a_folder_of_pictures_is_judged_like_a_run(judged):
     assert (code, told) == (0, ["wrote theirs/metrics.json"])
     assert rows[2] == ["theirs", "2"]
     record = json.loads(Path("theirs/metrics.json").read_text())
+    assert set(record["scene"]) == {"pictures_sha256"}
     assert record["views"] == {
         "pictures": {"two bears": 2},
         "size": [4, 4],
@@ -90,14 +95,89 @@ def test_a_metric_that_must_know_the_cameras_refuses_pictures_in_one_line(judged
 
 
 def test_folders_within_a_folder_are_one_method_called_by_its_name(judged):
-    run("study/ours/a"), run("study/ours/b", guidance="vsd")
+    run("study/ours/bear/a"), run("study/ours/bus/b")
     pictures("study/theirs/a", 0, prompt="two"), pictures("study/theirs/b", 255, prompt="two")
-    code, rows, _ = judged("study", "--metrics", "picky")
+    code, rows, _ = judged("study/ours", "study/theirs", "--metrics", "picky")
     assert code == 0
     assert [row[0] for row in rows[2:]] == [
-        *("study/ours/a", "study/ours/b", "study/theirs/a", "study/theirs/b"),
+        *("study/ours/bear/a", "study/ours/bus/b", "study/theirs/a", "study/theirs/b"),
         *("ours, mean ± std, n = 2", "theirs, mean ± std, n = 2"),
     ]
+
+
+def test_runs_of_two_methods_in_one_folder_are_told_apart(judged):
+    run("study/a"), run("study/b"), run("study/c", guidance="vsd")
+    _, rows, _ = judged("study", "--metrics", "picky")
+    assert [row[0] for row in rows[5:]] == ["study: sds, mean ± std, n = 2"]
+
+
+def test_folders_of_one_name_are_two_methods(judged):
+    for method in ("sds", "vsd"):
+        for seed in "ab":
+            run(f"{method}/runs/{seed}")
+    _, rows, _ = judged("sds/runs", "vsd/runs", "--metrics", "spread")
+    assert [row[0] for row in rows[-2:]] == ["sds/runs, all", "vsd/runs, all"]
+
+
+def test_a_refused_object_does_not_count_for_its_method_nor_for_the_next(judged):
+    for folder in ("ours", "theirs"):
+        for index, grey in enumerate((0, 255)):
+            pictures(f"{folder}/{index}", grey, prompt="two")
+    pictures("ours/2", 51, prompt="three"), pictures("first/0", 51, prompt="three")
+    code, rows, told = judged("first", "ours", "theirs", "--metrics", "spread")
+    assert code == 0 and sum("'three' is one too many" in line for line in told) == 2
+    assert [row[1] for row in rows[-2:]] == ["1", "1"]
+    entry = json.loads(Path("ours/0/metrics.json").read_text())["metrics"]["spread"]
+    assert entry["method"] == "ours" and len(entry["subjects"]) == 2
+    assert not Path("ours/2/metrics.json").exists()
+
+
+def test_pictures_beside_folders_of_pictures_are_refused(judged):
+    pictures("mine/a", 0, prompt="two"), pictures("mine/b", 0, prompt="two")
+    Image.new("RGB", (4, 4)).save("mine/plot.png")
+    code, _, told = judged("mine", "--prompt", "two", "--metrics", "picky")
+    assert code == 2 and "mine holds pictures, and in a more of them" in told[0]
+
+
+def test_a_report_among_the_folders_is_no_method(judged):
+    pictures("mine/a", 0, prompt="two"), pictures("mine/b", 0, prompt="two")
+    for _ in range(2):
+        code, rows, _ = judged("mine", "--metrics", "picky", "--report", "mine/report")
+        assert code == 0 and [row[0] for row in rows[2:4]] == ["a", "b"]
+
+
+def test_other_pictures_of_the_same_names_are_another_scene(judged):
+    run("a")
+    pictures("theirs", 0, 255)
+    judged("theirs", "--prompt", "two", "--metrics", "picky")
+    Image.new("RGB", (4, 4), (9, 9, 9)).save("theirs/0.png")
+    told = judged("theirs", "--prompt", "two", "--metrics", "even")[2]
+    assert told == ["wrote theirs/metrics.json, without picky: of other views or another scene"]
+
+
+def test_a_record_that_cannot_be_written_does_not_cost_the_table(judged, monkeypatch):
+    run("a"), run("b")
+    write = evaluate.write_text
+
+    def failing(path, text):
+        if path.parent.name == "a":
+            raise RunFolderError(f"could not write {path}")
+        write(path, text)
+
+    monkeypatch.setattr(evaluate, "write_text", failing)
+    code, rows, told = judged("a", "b", "--metrics", "picky")
+    assert code == 0 and [row[1] for row in rows[2:4]] == ["24", "24"]
+    assert told[0].startswith("score-distill: not recorded: could not write a")
+
+
+def test_models_of_two_priors_do_not_stand_in_one_column(judged, monkeypatch):
+    run("a")
+    pictures("theirs", 0, prompt="two")
+    monkeypatch.setattr(PriorEntry, "load_encoders", lambda self: Encoders(clip="another/clip"))
+    code, _, told = judged("a", "theirs", "--metrics", "spread,picky")
+    assert code == 2 and "would read these folders with different models" in told[0]
+    same = ("--prior", "gaussian-mixture")
+    assert judged("a", "theirs", "--metrics", "spread,picky", *same)[0] == 0
 
 
 def test_a_metric_of_whole_methods_sees_each_object_once(judged):
@@ -110,7 +190,7 @@ def test_a_metric_of_whole_methods_sees_each_object_once(judged):
         ["b", "", "1"],
         ["theirs, mean ± std, n = 2", "0.8", "1.5 ± 0.71"],
     ]
-    assert told == ["wrote theirs/a/metrics.json", "wrote theirs/b/metrics.json"]
+    assert set(told) == {"wrote theirs/a/metrics.json", "wrote theirs/b/metrics.json"}
 
 
 def test_a_whole_method_that_cannot_be_judged_is_one_line(judged):

@@ -14,11 +14,11 @@ from sd_core.metric import AbstractMetric
 
 @hookimpl
 def sd_metrics():
+    options = "sd_core.config:Options"
     return [
-        MetricEntry(
-            "spread", "How unlike", "", "sd_core.config:Options", "together_metrics:Spread"
-        ),
-        MetricEntry("above", "From above", "", "sd_core.config:Options", "together_metrics:Above"),
+        MetricEntry("spread", "How unlike", "", options, "together_metrics:Spread"),
+        MetricEntry("even", "Whether so many", "", options, "together_metrics:Even"),
+        MetricEntry("above", "From above", "", options, "together_metrics:Above"),
     ]
 
 
@@ -32,10 +32,16 @@ class Spread(AbstractMetric):
         self.reset()
 
     def update(self, images, prompt, cameras):
+        if prompt == "three":
+            self.own.append(images.new_ones(1))
+            raise ConfigError("'three' is one too many. Leave it out.")
         self.own.append(images.mean(dim=(1, 2, 3)))
 
     def end_object(self, name):
         self.objects.append(float(torch.cat(self.own).mean()))
+        self.own = []
+
+    def drop_object(self):
         self.own = []
 
     def compute(self):
@@ -75,3 +81,19 @@ class Above(AbstractMetric):
 
     def reset(self):
         self.seen = []
+
+
+class Even(AbstractMetric):
+    """1 if the number of pictures is even."""
+
+    def __init__(self, config: Options, context):
+        self.reset()
+
+    def update(self, images, prompt, cameras):
+        self.count += len(images)
+
+    def compute(self):
+        return {"even": float(self.count % 2 == 0)}
+
+    def reset(self):
+        self.count = 0

@@ -133,7 +133,7 @@ def test_without_a_judge_it_is_the_recall_of_the_nearest_texts(clip):
     assert 0 < expected < 100
     metric = made(clip)
     metric.update(images, prompt, None)
-    assert metric.compute() == {"t3-alignment": pytest.approx(expected)}
+    assert metric.compute() == {"t3-alignment-recall": pytest.approx(expected)}
 
 
 def test_a_judge_is_asked_once_with_every_caption_and_rates_on_t3benchs_scale(clip, judge):

@@ -22,7 +22,7 @@ from sd_core.cameras import CameraBatch, turntable
 from sd_core.config import Options, option, parse_options
 from sd_core.discovery import Source
 from sd_core.entries import MetricEntry
-from sd_core.errors import ConfigError, PluginError
+from sd_core.errors import ConfigError, PluginError, ScoreDistillationError
 from sd_core.experiment import Choice, options_of
 from sd_core.experiment_options import Table, options_table
 from sd_core.made_by import LIBRARIES, installed_version
@@ -125,16 +125,23 @@ class Judge:
         return self.conclude()
 
     def take_in(self, views: Views) -> None:
-        """All views of one object."""
-        with torch.no_grad():
-            for batch in views.batches():
-                if batch.cameras is None and self.metric.needs_cameras:
-                    raise ConfigError(
-                        f"metric '{self.name}' must know from where each view was taken, and of "
-                        "these pictures nobody does. Evaluate a run with a 3-D scene."
-                    )
-                self.metric.update(batch.images, views.prompt, batch.cameras)
-            self.metric.end_object(views.name)
+        """All views of one object, or none where one is refused."""
+        try:
+            with torch.no_grad():
+                for batch in views.batches():
+                    self._take_in(batch, views.prompt)
+                self.metric.end_object(views.name)
+        except ScoreDistillationError:
+            self.metric.drop_object()
+            raise
+
+    def _take_in(self, batch: Batch, prompt: str) -> None:
+        if batch.cameras is None and self.metric.needs_cameras:
+            raise ConfigError(
+                f"metric '{self.name}' must know from where each view was taken, and of these "
+                "pictures nobody does. Evaluate a run with a 3-D scene."
+            )
+        self.metric.update(batch.images, prompt, batch.cameras)
 
     def conclude(self) -> Measured:
         """The numbers for all that was taken in, all of them finite; the metric forgets it."""

@@ -48,6 +48,13 @@ class AbstractMetric(ABC):
         """
         return
 
+    def drop_object(self) -> None:
+        """An object was refused before its end: what came of it does not count.
+
+        To be written where `scope` is "method"; the others are reset before each object.
+        """
+        return
+
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """The numbers, by name, for all that was taken in since the last reset."""
@@ -61,9 +68,15 @@ class AbstractMetric(ABC):
         return None
 
     def deviations(self) -> dict[str, float]:
-        """Standard deviations over views of the numbers of `compute` that are means over them."""
+        """Standard deviations over views of the numbers of `compute` that are means over them.
+
+        Asked before `reset`.
+        """
         return {}
 
     def recipe(self) -> dict[str, Any]:
-        """What its numbers cannot be reproduced without, such as models and their revisions."""
+        """What its numbers cannot be reproduced without, such as models and their revisions.
+
+        Asked after `reset`, about the last numbers.
+        """
         return {}

@@ -1,5 +1,6 @@
 """Pictures of anybody's in a folder, as one object for each prompt that they were made for."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def picture_files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     )
 
 
@@ -40,6 +41,7 @@ class PictureFolder:
     folder: Path
     files: dict[str, list[Path]]
     size: tuple[int, int]  # height and width
+    digest: str  # of names and contents
     skipped: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -59,7 +61,7 @@ class PictureFolder:
                 "--bad-pictures skip."
             )
         good = [path for path in files if path.name not in wrong]
-        return cls(folder, _by_prompt(folder, good, prompt), size, wrong)
+        return cls(folder, _by_prompt(folder, good, prompt), size, _digest(good), wrong)
 
     def batches(self, prompt: str) -> Iterator[Images]:
         """A few at a time: a folder may hold more than the memory."""
@@ -77,7 +79,8 @@ def read_picture(path: Path) -> Float[Tensor, "3 height width"]:
                     f"the picture '{path}' has more than 8 bits a channel. Save it with 8."
                 )
             upright = ImageOps.exif_transpose(file).convert("RGBA")
-    except (OSError, ValueError, SyntaxError) as error:  # a PNG that is cut is a SyntaxError
+    # A PNG that is cut is a SyntaxError, and one of a billion pixels an error of Pillow's own.
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:160].rstrip(".")
         raise ConfigError(
             f"cannot read the picture '{path}': {reason}. Save it again as PNG or JPEG."
@@ -97,6 +100,14 @@ def _sizes(files: list[Path]) -> tuple[dict[Path, tuple[int, int]], dict[str, st
         except ConfigError as error:
             wrong[path.name] = str(error)
     return sizes, wrong
+
+
+def _digest(files: list[Path]) -> str:
+    """The first 16 digits of the SHA-256 of all names and contents."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def _by_prompt(folder: Path, files: list[Path], prompt: str | None) -> dict[str, list[Path]]:

@@ -65,7 +65,8 @@ def method_rows(
     """
     found = []
     for method in dict.fromkeys([*(row.method for row in rows), *of_methods]):
-        own = [row for row in rows if row.method == method and row.values]
+        every = [row for row in rows if row.method == method]
+        own = [row for row in every if row.values]
         columns = dict.fromkeys(column for row in own for column in row.values)
         cells = {
             column: _cell([row.values[column] for row in own if column in row.values])
@@ -73,7 +74,7 @@ def method_rows(
         }
         for column, value in of_methods.get(method, {}).items():
             cells[column] = Cell(value, scope="method")
-        found.append(MethodRow(method, len(own), cells))
+        found.append(MethodRow(method, len(own or every), cells))
     return found
 
 
@@ -96,7 +97,7 @@ def check_report_folder(folder: Path) -> None:
         raise ConfigError(f"{folder} is a file, and a report is a folder. Name another place.")
     names = sorted(path.name for path in place.iterdir())
     foreign = [name for name in names if name not in FILES]
-    if names and not foreign and not _is_report(place / "report.json"):
+    if names and not foreign and not is_report(place):
         foreign = names
     if foreign:
         raise ConfigError(
@@ -105,9 +106,10 @@ def check_report_folder(folder: Path) -> None:
         )
 
 
-def _is_report(path: Path) -> bool:
+def is_report(folder: Path) -> bool:
+    """Whether it is a folder that `write_report` made."""
     try:
-        table = json.loads(path.read_text("utf-8"))
+        table = json.loads((folder / "report.json").read_text("utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(table, dict) and table.get("report") == MADE_BY

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from sd_core.atomic import disk_errors
 from sd_core.building import build_prior
 from sd_core.cameras import CameraBatch
 from sd_core.config import Options
@@ -17,6 +18,7 @@ from sd_core.experiment import Experiment
 from sd_core.experiment_options import Table
 from sd_core.metric import AbstractMetric
 from sd_core.picture_folder import PictureFolder, picture_files
+from sd_core.report import is_report
 from sd_core.run_folder import RunFolder
 from sd_core.saved_scene import SavedScene, load_scene
 from sd_core.shapes import Images, Latents
@@ -166,7 +168,8 @@ class PictureSubject(Subject):
 
     def scene(self) -> Table:
         skipped = self.pictures.skipped
-        return {"pictures": True, **({"skipped": skipped} if skipped else {})}
+        told = {"pictures_sha256": self.pictures.digest}
+        return {**told, **({"skipped": skipped} if skipped else {})}
 
     def remark(self) -> str | None:
         skipped = [f"{name}: {what}" for name, what in self.pictures.skipped.items()]
@@ -178,20 +181,27 @@ class PictureSubject(Subject):
 
 
 def found_folders(paths: Sequence[Path]) -> list[tuple[Path, str | None]]:
-    """Each run and each folder of pictures, once, and the group that a folder above it makes.
+    """Each run and each folder of pictures, once, and the group that it was found in.
 
-    A path that is neither is searched, a few folders deep; then what is in it is of one group for
-    each folder that holds runs or pictures next to each other.
+    A path that is neither is searched, a few folders deep; all that is in it is one group, called
+    as the path is, or by the whole path where two have the same name.
     """
     found: dict[Path, tuple[Path, str | None]] = {}
+    names = [path.resolve().name for path in paths]
     for path in paths:
-        own = [(path, None)] if _is_one(path) else [*_within(path, _DEEPEST)]
-        if not own:
+        name = path.resolve().name
+        group = name if names.count(name) == 1 else str(path)
+        within = list(_within(path, _DEEPEST)) if path.is_dir() and not is_run(path) else []
+        if _is_one(path):
+            _refuse_both(path, within)
+            found.setdefault(path.resolve(), (path, None))
+            continue
+        if not within:
             raise ConfigError(
                 f"{path} is no run folder, and there is neither a run nor a picture in it. Give "
                 "folders that `score-distill run` made, or folders of pictures."
             )
-        for each, group in own:
+        for each in within:
             found.setdefault(each.resolve(), (each, group))
     return list(found.values())
 
@@ -205,11 +215,23 @@ def _is_one(path: Path) -> bool:
     return not path.is_dir() or is_run(path) or bool(picture_files(path))
 
 
-def _within(path: Path, depth: int) -> Iterator[tuple[Path, str]]:
-    for each in sorted(path.iterdir()):
-        if not each.is_dir() or each.name.startswith("."):
+def _within(path: Path, depth: int) -> Iterator[Path]:
+    with disk_errors(path):
+        folders = sorted(each for each in path.iterdir() if each.is_dir())
+    for each in folders:
+        if each.name.startswith(".") or is_report(each):
             continue
         if _is_one(each):
-            yield each, path.resolve().name
+            if not is_run(each):
+                _refuse_both(each, list(_within(each, depth - 1)) if depth > 1 else [])
+            yield each
         elif depth > 1:
             yield from _within(each, depth - 1)
+
+
+def _refuse_both(path: Path, within: list[Path]) -> None:
+    if within:
+        raise ConfigError(
+            f"{path} holds pictures, and in {within[0].name} more of them or a run. Name the "
+            "folders that are meant, or move its pictures into one of their own."
+        )

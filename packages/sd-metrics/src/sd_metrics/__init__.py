@@ -25,6 +25,7 @@ _BY_CLIP = [
         reference=_BRIDGE,
         config="sd_metrics.clip_metrics:ClipOptions",
         build="sd_metrics.clip_metrics:ClipSimilarity",
+        by_default=False,
     ),
     MetricEntry(
         name="clip-r-precision",
@@ -151,7 +152,7 @@ _OTHERS = [
 
 @hookimpl
 def sd_metrics() -> list[MetricEntry]:
-    """Only one is asked without being named: the others need files, or models of their own."""
+    """None is asked without being named: they need files, or models of their own."""
     return [*_BY_CLIP, *_TO_A_REFERENCE, *_BY_A_CLASSIFIER, *_OF_WHOLE_METHODS, *_OTHERS]
 
 

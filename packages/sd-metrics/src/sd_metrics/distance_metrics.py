@@ -74,6 +74,15 @@ class AbstractDistance(AbstractMetric):
     def reset(self) -> None:
         self._seen: list[PictureFeatures] = []
         self._prompts: dict[str, None] = {}
+        self._kept: tuple[int, dict[str, None]] = (0, {})
+
+    def end_object(self, name: str) -> None:
+        self._kept = (len(self._seen), dict(self._prompts))
+
+    def drop_object(self) -> None:
+        count, prompts = self._kept
+        del self._seen[count:]
+        self._prompts = dict(prompts)
 
     def update(self, images: Images, prompt: str, cameras: CameraBatch | None) -> None:
         self.reference.pictures_of(prompt)  # one that it has not is told before the work

@@ -94,6 +94,9 @@ class AbstractParticlesMetric(AbstractMetric):
     def update(self, images: Images, prompt: str, cameras: CameraBatch | None) -> None:
         self._own.setdefault(prompt, []).append(read_in_parts(self.read, images))
 
+    def drop_object(self) -> None:
+        self._own = {}
+
     def end_object(self, name: str) -> None:
         for prompt, parts in self._own.items():
             self._particles.setdefault(prompt, []).append(torch.cat(parts))

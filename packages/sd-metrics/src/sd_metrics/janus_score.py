@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from sd_core.cameras import CameraBatch
 from sd_core.config import Options, option
@@ -83,8 +83,6 @@ def read_counts(path: str) -> tuple[CountedObject, ...]:
 class JanusScore(AbstractMetric):
     """janus-score    of the object that the table calls as the file's row does; 0 is right"""
 
-    higher_is_better: ClassVar[bool | None] = False
-
     def __init__(self, options: JanusOptions, context: MetricContext) -> None:
         if options.counts is None:
             raise ConfigError(
@@ -94,6 +92,7 @@ class JanusScore(AbstractMetric):
             )
         self._path = options.counts
         self._rows = {(row.prompt, row.run): row for row in read_counts(options.counts)}
+        self._sha256 = hashlib.sha256(Path(options.counts).expanduser().read_bytes()).hexdigest()
         self.reset()
 
     def reset(self) -> None:
@@ -118,10 +117,9 @@ class JanusScore(AbstractMetric):
         return {"janus-score": self._score}
 
     def recipe(self) -> dict[str, Any]:
-        content = Path(self._path).expanduser().read_bytes()
         return {
             "counted_by": "a person",
-            "counts_sha256": hashlib.sha256(content).hexdigest()[:16],
+            "counts_sha256": self._sha256[:16],
         }
 
 

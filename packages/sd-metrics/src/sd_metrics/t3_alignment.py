@@ -67,7 +67,8 @@ class T3AlignmentOptions(Options):
 
 
 class T3Alignment(AbstractMetric):
-    """t3-alignment    0 to 100: the captions' recall of the prompt, or a judge's; see the module
+    """t3-alignment           0 to 100, by a judge's rating; see the module
+    t3-alignment-recall    0 to 100, by the captions' recall of the prompt, where there is no judge
 
     Takes any views of one object, with known cameras or not; it wants those of an icosphere.
     """
@@ -105,7 +106,7 @@ class T3Alignment(AbstractMetric):
                 "there is no view of an object yet. Update the metric before it computes."
             )
         if self._judge is None:
-            return {"t3-alignment": 100 * recall(self._prompt, self._captions)}
+            return {"t3-alignment-recall": 100 * recall(self._prompt, self._captions)}
         return {"t3-alignment": scaled(self._rating(self._judge, self._prompt))}
 
     def wanted_cameras(self, *, distance: float, vertical_fov_deg: float) -> CameraBatch | None:

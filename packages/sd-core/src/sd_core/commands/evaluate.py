@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from sd_core.cli import USER_ERROR
 from sd_core.config import parse_options
 from sd_core.encoders.usual import USUAL, Encoders
 from sd_core.entries import PriorEntry
-from sd_core.errors import PluginError, ScoreDistillationError
+from sd_core.errors import ConfigError, PluginError, ScoreDistillationError
 from sd_core.evaluation import Judge, ViewOptions, build_judge, choose_metrics
 from sd_core.evaluation_record import SCHEMA, merged, read_record
 from sd_core.experiment import Choice, Experiment
@@ -49,6 +49,7 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
     for subject in subjects:
         panel.judges(subject)  # a model that is missing is told now, not after the work
         groups.setdefault(subject.method, []).append(subject)
+    panel.refuse_two_eyes()
     found = Findings()
     for method, own in groups.items():
         found.judge(method, own, panel)
@@ -92,6 +93,17 @@ class Panel:
         order = [choice.entry.name for choice in self.choices]
         return {name: known[name] for name in order if name in known}
 
+    def refuse_two_eyes(self) -> None:
+        """Numbers of one metric by different models do not stand in one column."""
+        for name in self.higher_is_better():
+            own = [each for judges in self._built.values() for each in judges if each.name == name]
+            if any(each.metric.recipe() != own[0].metric.recipe() for each in own):
+                raise ConfigError(
+                    f"metric '{name}' would read these folders with different models, those that "
+                    "suit the prior of each, and such numbers cannot be compared. Say whose "
+                    "pictures they are like: --prior NAME."
+                )
+
     def _encoders(self, prior: str | None) -> Encoders:
         entry = None if prior is None else self.plugins.find("prior", prior)
         found = entry.load_encoders() if isinstance(entry, PriorEntry) else USUAL
@@ -126,6 +138,8 @@ class Findings:
     def judge(self, method: str, subjects: Sequence[Subject], panel: Panel) -> None:
         """Each subject alone, and by the metrics of that scope all together."""
         together: dict[Judge, list[str]] = {}
+        for judge in panel.judges(subjects[0]):
+            judge.metric.reset()
         for subject in subjects:
             self.rows[subject.name] = self._one(subject, panel, together)
             subject.forget()
@@ -148,14 +162,13 @@ class Findings:
                 if judge.metric.scope == "method":
                     for each in objects:
                         judge.take_in(each)
-                    together.setdefault(judge, []).append(subject.name)
+                        together.setdefault(judge, []).append(subject.name)
                 else:
                     measured = [judge.measure(each) for each in objects]
                     entries[judge.name] = judge.entry(measured, objects[0].recipe, panel.device)
             except ScoreDistillationError as error:
                 _tell(f"score-distill: {subject.name}, {judge.name}: {error}")
-        if entries:
-            _write(subject.record, {"views": views, "scene": scene, "metrics": entries})
+        _write(subject.record, {"views": views, "scene": scene, "metrics": entries})
         told = {"path": str(subject.path), "method": subject.method, "views": views, "scene": scene}
         self.recipe["subjects"][subject.name] = {**told, "metrics": entries}
         values = {(name, key): v for name, e in entries.items() for key, v in e["values"].items()}
@@ -168,8 +181,12 @@ class Findings:
             judge.metric.reset()
             _tell(f"score-distill: {method}, {judge.name}: {error}")
             return
-        entry = {**judge.entry([measured], {}, device), "subjects": names}
+        entry = {**judge.entry([measured], {}, device), "method": method, "subjects": names}
         self.recipe["methods"].setdefault(method, {})[judge.name] = entry
+        for name in dict.fromkeys(names):
+            told = self.recipe["subjects"][name]
+            record = {key: told[key] for key in ("views", "scene")}
+            _write(Path(told["path"]) / "metrics.json", {**record, "metrics": {judge.name: entry}})
         values = {(judge.name, key): value for key, value in measured.values.items()}
         self.of_methods.setdefault(method, {}).update(values)
 
@@ -183,20 +200,35 @@ def _open_all(parsed: argparse.Namespace, plugins: Plugins, device: torch.device
     for path, group in folders:
         name = path.resolve().name
         name = name if names.count(name) == 1 else str(path)
-        read_record(path / "metrics.json")  # a damaged one is told now, not after the work
+        if path.is_dir():
+            read_record(path / "metrics.json")  # a damaged one is told now, not after the work
         if path.is_dir() and not is_run(path):
             pictures = PictureFolder.open(path, prompt=parsed.prompt, bad=parsed.bad_pictures)
-            method = group or path.resolve().name
-            subjects.append(PictureSubject(path, name, method, parsed.prior, pictures, device))
+            subjects.append(
+                PictureSubject(path, name, group or name, parsed.prior, pictures, device)
+            )
             continue
         folder, table = RunFolder.open(path)
         here = {**table.get("run", {}), "device": str(device)}
         experiment = Experiment({**table, "run": here}, plugins)
-        method = group or experiment.method_names()
-        prior = parsed.prior or experiment.prior.entry.name
-        run = RunSubject(path, name, method, prior, folder, experiment, options, parsed.stage)
-        subjects.append(run)
-    return subjects
+        own = experiment.method_names()
+        method, prior = f"{group}: {own}" if group else own, experiment.prior.entry.name
+        prior = parsed.prior or prior
+        subjects.append(
+            RunSubject(path, name, method, prior, folder, experiment, options, parsed.stage)
+        )
+    return _shortly(subjects)
+
+
+def _shortly(subjects: list[Subject]) -> list[Subject]:
+    """A group whose runs are all of one method is called by its own name alone."""
+    methods = {subject.method for subject in subjects}
+    groups = [method.partition(": ")[0] for method in methods if ": " in method]
+    return [
+        replace(subject, method=group) if separate and groups.count(group) == 1 else subject
+        for subject in subjects
+        for group, separate, _ in [subject.method.partition(": ")]
+    ]
 
 
 def _view_options(parsed: argparse.Namespace) -> ViewOptions:
@@ -209,8 +241,15 @@ def _view_options(parsed: argparse.Namespace) -> ViewOptions:
 
 
 def _write(path: Path, told: Table) -> None:
-    record, dropped = merged(read_record(path), {"schema": SCHEMA, **told})
-    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    """What cannot be written is told; the table and the report have it all the same."""
+    if not told["metrics"]:
+        return
+    try:
+        record, dropped = merged(read_record(path), {"schema": SCHEMA, **told})
+        write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    except ScoreDistillationError as error:
+        _tell(f"score-distill: not recorded: {error}")
+        return
     lost = f", without {', '.join(dropped)}: of other views or another scene" if dropped else ""
     _tell(f"wrote {path}{lost}")
 

@@ -57,7 +57,19 @@ class MetricContract(Contract):
         metric = self.make()
         numbers = self._measure(metric, [images])
         assert set(metric.deviations()) <= set(numbers)
-        json.dumps({"deviations": metric.deviations(), "recipe": metric.recipe()}, allow_nan=False)
+        deviations = metric.deviations()
+        metric.reset()
+        json.dumps({"deviations": deviations, "recipe": metric.recipe()}, allow_nan=False)
+
+    def test_an_object_that_was_refused_leaves_nothing_behind(self, images: Tensor) -> None:
+        metric = self.make()
+        if metric.scope != "method":
+            pytest.skip("it is reset before each object")
+        metric.update(images.flip(0) / 2, exact.PROMPT, exact.some_cameras(len(images)))
+        metric.drop_object()
+        assert self._measure(metric, [images]) == pytest.approx(
+            self._measure(self.make(), [images])
+        )
 
     def _measure(self, metric: AbstractMetric, batches: Sequence[Tensor]) -> dict[str, float]:
         """Of so many objects, each darker than the one before."""
