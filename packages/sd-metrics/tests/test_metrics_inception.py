@@ -11,7 +11,11 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from metrics_worlds import rand
+from sd_core.config import parse_options
+from sd_core.encoders.usual import Encoders
 from sd_core.errors import ConfigError
+from sd_core.metric import MetricContext
+from sd_metrics.classifiers import ClassifierOptions, build_classifier
 from sd_metrics.inception import InceptionV3, load_inception
 
 CPU = torch.device("cpu")
@@ -167,3 +171,16 @@ def test_a_file_that_does_not_fit_is_one_line_that_says_why(network, tmp_path):
             "pt_inception-2015-12-05-6726825d.pth, or the same as .safetensors."
         )
         assert "\n" not in message and "weights_only" not in message and len(message) < 500
+
+
+def test_it_classifies_for_iq_iv_and_ig_where_its_weights_are_told(network, file):
+    context = MetricContext(torch.device("cpu"), Encoders(classifier="nobody/nowhere"))
+    classifier = build_classifier(ClassifierOptions(weights=str(file)), context)
+    images = rand(2, 3, 40, 40)
+    with torch.no_grad():
+        expected = network.eval().probabilities(images)
+    torch.testing.assert_close(classifier.probabilities(images), expected.double())
+    told = classifier.recipe()
+    assert told["classes"] == 1008 and told["classifier"]["kind"] == "inception"
+    with pytest.raises(ConfigError, match="Tell one"):
+        parse_options(ClassifierOptions, {"weights": "a", "classifier": "b"}, where="iq")

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from weakref import WeakValueDictionary
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from sd_core.config import Options, option
@@ -23,6 +24,8 @@ from sd_core.errors import ConfigError
 from sd_core.metric import MetricContext
 from sd_core.shapes import Images
 from sd_metrics.entropies import Probabilities
+from sd_metrics.extractors import InceptionEncoder
+from sd_metrics.inception import CLASSES
 from sd_metrics.shared_models import shared_clip
 
 # Where a classifier's files name no size: that of ImageNet's networks.
@@ -50,6 +53,18 @@ class ClassifierOptions(Options):
         "one that suits the prior; for photographs microsoft/resnet-50.",
         min_length=1,
     )
+    weights: str | None = option(
+        None,
+        "File with the weights of Inception, as the papers have it: pytorch-fid's "
+        "pt_inception-2015-12-05-6726825d.pth.",
+        min_length=1,
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "ClassifierOptions":
+        if self.weights is not None and self.classifier is not None:
+            raise ValueError("weights are Inception's, and classifier is another one. Tell one.")
+        return self
 
 
 class TrainedClassifier:
@@ -107,6 +122,20 @@ class TextsClassifier:
         return {"clip": model_recipe(self._clip.model), "classes": len(self._texts)}
 
 
+class InceptionClassifier:
+    """p(y|x) of InceptionV3, of 1008 classes: the 2015 graph that the papers' scores come from."""
+
+    def __init__(self, weights: str, device: torch.device) -> None:
+        self._encoder = InceptionEncoder(weights, device)
+
+    @torch.no_grad()
+    def probabilities(self, images: Images) -> Probabilities:
+        return self._encoder.probabilities(images).double()
+
+    def recipe(self) -> dict[str, Any]:
+        return {"classifier": self._encoder.recipe(), "classes": CLASSES}
+
+
 # For as long as a metric holds them: the metrics of one evaluation share them.
 _made: WeakValueDictionary[tuple[object, ...], PictureClassifier] = WeakValueDictionary()
 
@@ -115,15 +144,17 @@ def build_classifier(options: ClassifierOptions, context: MetricContext) -> Pict
     """The one that is told, or the prior's own, or else the prior's texts by the prior's CLIP."""
     encoders, device = context.encoders, context.device
     model = options.classifier or encoders.classifier
-    if model is None and len(encoders.classes) < 2:
+    if model is None and options.weights is None and len(encoders.classes) < 2:
         raise ConfigError(
             f"the prior names no classifier of pictures, and {len(encoders.classes)} texts to tell "
             f"them apart by, expected two or more. {_REMEDY}"
         )
-    key = (model, encoders.clip, encoders.classes, str(device))
+    key = (options.weights, model, encoders.clip, encoders.classes, str(device))
     found = _made.get(key)
     if found is None:
-        if model is not None:
+        if options.weights is not None:
+            found = InceptionClassifier(options.weights, device)
+        elif model is not None:
             found = TrainedClassifier(model, device=device)
         else:
             clip = shared_clip(encoders.clip, device, remedy=_REMEDY)

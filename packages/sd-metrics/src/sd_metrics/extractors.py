@@ -100,6 +100,10 @@ class InceptionEncoder:
         found: Tensor = self._network(images.to(self._device, torch.float32))
         return found
 
+    @torch.no_grad()
+    def probabilities(self, images: Images) -> PictureFeatures:
+        return self._network.probabilities(images.to(self._device, torch.float32))
+
     def recipe(self) -> dict[str, Any]:
         return {
             "kind": "inception",
