@@ -4,7 +4,6 @@ from itertools import combinations, product
 from math import log
 
 import pytest
-import scipy.stats
 import torch
 from torch import Generator
 
@@ -19,6 +18,8 @@ from sd_metrics.diversity import (
     variety_of_particles,
 )
 from tiny_eyes import CPU, context, pictures, save_dino, save_resnet
+
+stats = pytest.importorskip("scipy.stats")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_features_that_stand_upright_on_each_other_are_not_alike():
 def test_the_variety_is_scipys_of_the_mean_over_particles_and_views():
     particles = [random(count, 5, seed=seed).softmax(dim=1) for seed, count in enumerate((3, 6, 1))]
     means = [sum(row for row in each) / len(each) for each in particles]
-    expected = scipy.stats.entropy((sum(means) / 3).numpy())
+    expected = stats.entropy((sum(means) / 3).numpy())
     assert variety_of_particles(particles) == pytest.approx(expected, rel=1e-12)
 
 
@@ -108,7 +109,7 @@ def test_iv_particles_is_the_mean_over_prompts(resnet):
     by_prompt = {"a bear": [], "a fox": []}
     for prompt, images in told:
         by_prompt[prompt].append(classifier.probabilities(images).mean(dim=0))
-    each = [scipy.stats.entropy(torch.stack(rows).mean(dim=0)) for rows in by_prompt.values()]
+    each = [stats.entropy(torch.stack(rows).mean(dim=0)) for rows in by_prompt.values()]
     found = measured(variety(resnet), told)
     assert found == pytest.approx({"iv-particles": sum(each) / 2}, rel=1e-6)
     assert abs(each[0] - each[1]) > 1e-3  # or the mean over all would do

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 from torch import Generator, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from sd_metrics.frechet import bias_warning, frechet_distance
 from sd_metrics.moments import Moments
+
+linalg = pytest.importorskip("scipy.linalg")
+fid = pytest.importorskip("torchmetrics.image.fid")
 
 COUNT = 11  # of pictures, where only their moments matter
 
@@ -53,7 +54,7 @@ def test_covariances_that_commute_differ_by_their_roots(turned):
 def test_it_is_the_trace_of_scipys_matrix_root(seed):
     first, second = covariance(6, seed=seed), covariance(6, seed=seed + 10)
     means = normal(2, 6, seed=seed + 20)
-    root = scipy.linalg.sqrtm(first.numpy() @ second.numpy())
+    root = linalg.sqrtm(first.numpy() @ second.numpy())
     expected = float((means[0] - means[1]).square().sum() + first.trace() + second.trace())
     expected -= 2 * float(np.trace(root).real)
     one, other = gaussian(means[0], first), gaussian(means[1], second)
@@ -74,7 +75,7 @@ def test_covariances_of_low_rank_are_the_limit_of_those_of_full_rank():
     exact = frechet_distance(gaussian(torch.zeros(8), first), gaussian(torch.zeros(8), second))
     small = 1e-10 * torch.eye(8, dtype=torch.float64)
     full = [(each + small).numpy() for each in (first, second)]
-    root = scipy.linalg.sqrtm(full[0] @ full[1])
+    root = linalg.sqrtm(full[0] @ full[1])
     limit = np.trace(full[0]) + np.trace(full[1]) - 2 * np.trace(root).real
     assert exact == pytest.approx(limit, abs=1e-3) and exact > 1
 
@@ -117,7 +118,7 @@ def test_it_is_torchmetrics_fid_of_the_same_features(counts):
         torch.randint(low, high, (count, 3, 8, 8), generator=draw, dtype=torch.uint8)
         for count, low, high in zip(counts, (0, 60), (200, 256), strict=True)
     ]
-    theirs = FrechetInceptionDistance(feature=Corners()).set_dtype(torch.float64)
+    theirs = fid.FrechetInceptionDistance(feature=Corners()).set_dtype(torch.float64)
     theirs.update(sets[0], real=True)
     theirs.update(sets[1], real=False)
     ours = frechet_distance(*(Moments.of(Corners()(each)) for each in sets))

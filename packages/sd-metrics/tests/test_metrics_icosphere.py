@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from scipy.spatial import ConvexHull
 from torch import Generator
 
 from sd_core.cameras import icosphere_cameras
@@ -14,12 +13,14 @@ from sd_metrics.icosphere import (
     vertices,
 )
 
+spatial = pytest.importorskip("scipy.spatial")
+
 everywhere = pytest.mark.parametrize("level", SUBDIVISIONS)
 
 
 def hull_edges(points):
     """Pairs of the triangles of the convex hull."""
-    corners = ConvexHull(points.numpy()).simplices
+    corners = spatial.ConvexHull(points.numpy()).simplices
     return {frozenset((int(t[i]), int(t[i - 1]))) for t in corners for i in range(3)}
 
 

@@ -4,7 +4,6 @@ from math import log
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 
 from sd_core.errors import ConfigError
@@ -12,6 +11,8 @@ from sd_core.testing.metric_contract import MetricContract
 from sd_metrics.classifiers import ClassifierOptions, TrainedClassifier
 from sd_metrics.inception_metrics import InceptionGain, InceptionQuality, InceptionVariety
 from tiny_eyes import CPU, context, pictures, save_clip, save_resnet
+
+stats = pytest.importorskip("scipy.stats")
 
 CLASSES = tuple(f"a {word}" for word in ("bear", "fox", "chair", "house"))
 ALL = (InceptionQuality, InceptionVariety, InceptionGain)
@@ -68,8 +69,8 @@ class TestVarietyByTexts(MetricContract):
 def test_the_three_are_scipys_of_the_classifiers_probabilities(resnet):
     images = pictures(7)
     p = TrainedClassifier(str(resnet), device=CPU).probabilities(images).numpy()
-    rows = [scipy.stats.entropy(row) for row in p]
-    whole = scipy.stats.entropy(p.mean(axis=0))
+    rows = [stats.entropy(row) for row in p]
+    whole = stats.entropy(p.mean(axis=0))
     quality, variety, gain = (measured(kind, resnet, images) for kind in ALL)
     assert quality == pytest.approx({"iq": np.mean(rows)}, rel=1e-6)
     assert variety == pytest.approx({"iv": whole}, rel=1e-6)

@@ -5,7 +5,6 @@ from itertools import permutations, product
 import pytest
 import torch
 from torch import Generator, nn
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from sd_core.errors import ConfigError
 from sd_metrics.kernel_distance import (
@@ -13,6 +12,8 @@ from sd_metrics.kernel_distance import (
     kernel_distance_in_subsets,
     polynomial_kernel,
 )
+
+kid = pytest.importorskip("torchmetrics.image.kid")
 
 
 def normal(*shape, seed=0):
@@ -91,7 +92,7 @@ def test_it_is_torchmetrics_kid_of_the_same_features_taken_all_at_once():
         torch.randint(low, high, (30, 3, 8, 8), generator=draw, dtype=torch.uint8)
         for low, high in ((0, 200), (60, 256))
     ]
-    theirs = KernelInceptionDistance(feature=Corners(), subsets=1, subset_size=30)
+    theirs = kid.KernelInceptionDistance(feature=Corners(), subsets=1, subset_size=30)
     theirs.update(sets[0], real=True)
     theirs.update(sets[1], real=False)
     mean, _ = theirs.compute()

@@ -3,7 +3,6 @@
 from math import log
 
 import pytest
-import scipy.stats
 import torch
 
 from sd_core.encoders.usual import USUAL
@@ -12,6 +11,8 @@ from sd_core.testing.metric_contract import MetricContract
 from sd_metrics.clip_metrics import ClipOptions
 from sd_metrics.pose_entropies import ClipEntropy, pose_texts
 from tiny_eyes import LOG_SCALE, context, cosines_of_transformers, pictures, save_clip
+
+stats = pytest.importorskip("scipy.stats")
 
 SCALE = float(torch.tensor(LOG_SCALE).exp())
 
@@ -51,7 +52,7 @@ def test_it_is_the_entropy_of_the_mean_probabilities_of_transformers(clip, poses
     texts = [f"a chair, {words}" for words in poses]
     p = (SCALE * cosines_of_transformers(clip, images, texts)).softmax(dim=1).mean(dim=0)
     metric = fed(clip, images, prompt="a chair", poses=poses)
-    expected = scipy.stats.entropy(p.numpy())
+    expected = stats.entropy(p.numpy())
     assert metric.compute() == pytest.approx({"clip-entropy": expected}, rel=1e-6)
     assert expected < log(len(poses)) - 1e-3  # or nothing was compared
     recipe = metric.recipe()

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scipy.spatial import ConvexHull
 from torch import Generator
 
 from sd_core.cameras import icosphere, turntable
@@ -24,6 +23,8 @@ from sd_metrics.t3_quality import (
     quality,
 )
 from tiny_readers import CPU, cosines, pictures, save_clip
+
+spatial = pytest.importorskip("scipy.spatial")
 
 PROMPT = "a red bear"
 
@@ -111,7 +112,7 @@ def by_hand(clip, images, directions, rounds):
         place = int((points @ direction).argmax())
         scores[place] = max(scores[place], float(reward))
     near: dict[int, set[int]] = {i: set() for i in range(12)}
-    for corners in ConvexHull(points.numpy()).simplices.tolist():
+    for corners in spatial.ConvexHull(points.numpy()).simplices.tolist():
         for corner in corners:
             near[corner] |= set(corners) - {corner}
     for _ in range(rounds):
