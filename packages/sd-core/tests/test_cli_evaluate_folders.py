@@ -75,6 +75,19 @@ def test_a_folder_of_pictures_is_judged_like_a_run(judged):
     ]
 
 
+def test_several_prompts_of_a_folder_are_measured_alone_and_one_refused_costs_no_other(judged):
+    pictures("theirs", 0, 0, 255, 0)
+    prompts = ("two bears", "one bus", "two bears", "two cats")
+    captions = {f"{index}.png": prompt for index, prompt in enumerate(prompts)}
+    Path("theirs/captions.json").write_text(json.dumps(captions))
+    code, rows, told = judged("theirs", "--metrics", "picky")
+    assert code == 0 and rows[2] == ["theirs", "1.5"]
+    assert told[0] == "score-distill: theirs, 'one bus', picky: 'one bus' lacks 'two'. Use it."
+    entry = json.loads(Path("theirs/metrics.json").read_text())["metrics"]["picky"]
+    assert entry["prompts"] == ["two bears", "two cats"]
+    assert entry["each"] == [{"mean": 2.0}, {"mean": 1.0}]
+
+
 def test_pictures_left_out_are_named_and_written_down(judged):
     pictures("theirs", 0, 255)
     Path("theirs/1.png").write_bytes(b"")

@@ -23,7 +23,7 @@ from sd_core.config import parse_options
 from sd_core.encoders.usual import USUAL, Encoders
 from sd_core.entries import PriorEntry
 from sd_core.errors import ConfigError, PluginError, ScoreDistillationError
-from sd_core.evaluation import Judge, ViewOptions, build_judge, choose_metrics
+from sd_core.evaluation import Judge, ViewOptions, Views, build_judge, choose_metrics
 from sd_core.evaluation_record import SCHEMA, merged, read_record
 from sd_core.experiment import Choice, Experiment
 from sd_core.experiment_options import Table
@@ -163,9 +163,8 @@ class Findings:
                     for each in objects:
                         judge.take_in(each)
                         together.setdefault(judge, []).append(subject.name)
-                else:
-                    measured = [judge.measure(each) for each in objects]
-                    entries[judge.name] = judge.entry(measured, objects[0].recipe, panel.device)
+                elif entry := _alone(judge, subject.name, objects, panel.device):
+                    entries[judge.name] = entry
             except ScoreDistillationError as error:
                 _tell(f"score-distill: {subject.name}, {judge.name}: {error}")
         _write(subject.record, {"views": views, "scene": scene, "metrics": entries})
@@ -238,6 +237,22 @@ def _view_options(parsed: argparse.Namespace) -> ViewOptions:
     if parsed.elevation is not None:
         told["elevation"] = parsed.elevation.split(",")
     return parse_options(ViewOptions, told, where="")
+
+
+def _alone(judge: Judge, name: str, objects: Sequence[Views], device: torch.device) -> Table | None:
+    """Of each object; one of several that is refused does not cost the others their numbers."""
+    measured, prompts = [], []
+    for each in objects:
+        try:
+            measured.append(judge.measure(each))
+            prompts.append(each.prompt)
+        except ScoreDistillationError as error:
+            of = f", '{each.prompt}'" if len({one.prompt for one in objects}) > 1 else ""
+            _tell(f"score-distill: {name}{of}, {judge.name}: {error}")
+    if not measured:
+        return None
+    entry = judge.entry(measured, objects[0].recipe, device)
+    return {**entry, "prompts": prompts} if len(set(prompts)) > 1 else entry
 
 
 def _write(path: Path, told: Table) -> None:
