@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from _report import machine, write_section
-from _runs import complete, finished, minutes, score_distill
+from _runs import complete, finished, score_distill
 from torch import Generator
 
 from sd_core.atomic import new_folder
@@ -155,17 +155,15 @@ def _section(runs: Sequence[Run]) -> str:
         values = [run.values() for run in own]
         names = ("janus-faces", "pose-entropy", "pose-consistency")
         told = [_range([each[name] for each in values]) for name in names]
-        taken = statistics.median(minutes(run.folder) for run in own)
         good = f"{sum(run.is_one() for run in own)} of {len(own)}"
-        rows.append([variant, good, *told, f"{taken:.0f}"])
+        rows.append([variant, good, *told])
     toys = ", ".join(dict.fromkeys(run.prompt for run in runs))
     return "\n".join(
         [
-            markdown(["", "one face", "faces", "entropy", "consistency", "minutes"], rows),
+            markdown(["", "one face", "faces", "entropy", "consistency"], rows),
             "",
             f"Median (least to most) over {toys} and seeds, by the toybox's meter. One face: a "
-            f"consistency of at least {LEAST_CONSISTENCY}, too. Minutes are the median of a run on "
-            "one thread, beside other work.",
+            f"consistency of at least {LEAST_CONSISTENCY}, too.",
             "",
             f"{machine('sd-guidance-usd', 'sd-toybox', 'torch')}; made by benchmarks/one_toy.py.",
         ]
