@@ -17,8 +17,7 @@ from sd_core.encoders.pretrained import (
     PictureInput,
     cannot_load,
     folder_of,
-    library,
-    one_line,
+    load_network,
 )
 from sd_core.errors import ConfigError
 from sd_core.metric import MetricContext
@@ -77,7 +76,7 @@ class TrainedClassifier:
     def __init__(self, model: str, *, device: torch.device) -> None:
         self._model = model
         folder = folder_of(model, VISION_FILES)
-        network = _load(model, folder)
+        network = load_network(model, folder, kind="AutoModelForImageClassification")
         self.classes = int(network.config.num_labels)
         if self.classes < 2:
             raise cannot_load(model, "it has 1 class, of which every picture is, expected several")
@@ -161,24 +160,3 @@ def build_classifier(options: ClassifierOptions, context: MetricContext) -> Pict
             found = TextsClassifier(encoders.classes, clip)
         _made[key] = found
     return found
-
-
-def _load(model: str, folder: Any) -> Any:
-    """The network with its head, complete, in float32; no code of its own, no pickled weights."""
-    transformers = library("transformers")
-    try:
-        network, info = transformers.AutoModelForImageClassification.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise cannot_load(model, one_line(error)) from None
-    if missing := sorted(info["missing_keys"]):
-        raise cannot_load(
-            model,
-            f"{len(missing)} weights missing, such as {missing[0]}; not a classifier?",
-        )
-    return network

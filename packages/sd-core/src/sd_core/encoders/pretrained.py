@@ -82,11 +82,13 @@ def folder_of(model: str, files: Sequence[str]) -> Path:
     raise cannot_load(model, reason)
 
 
-def load_network(model: str, folder: Path) -> Any:
-    """The network, complete, in float32; no code that came with it, no pickled weights."""
-    transformers = library("transformers")
+def load_network(model: str, folder: Path, *, kind: str = "AutoModel") -> Any:
+    """The network, complete, in float32; no code that came with it, no pickled weights.
+
+    `kind` is the class of transformers that makes it.
+    """
     try:
-        network, info = transformers.AutoModel.from_pretrained(
+        network, info = getattr(library("transformers"), kind).from_pretrained(
             folder,
             dtype=torch.float32,
             use_safetensors=True,
