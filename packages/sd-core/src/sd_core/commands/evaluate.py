@@ -210,24 +210,28 @@ def _open_all(parsed: argparse.Namespace, plugins: Plugins, device: torch.device
         folder, table = RunFolder.open(path)
         here = {**table.get("run", {}), "device": str(device)}
         experiment = Experiment({**table, "run": here}, plugins)
-        own = experiment.method_names()
-        method, prior = f"{group}: {own}" if group else own, experiment.prior.entry.name
-        prior = parsed.prior or prior
+        method, prior = experiment.method_names(), parsed.prior or experiment.prior.entry.name
         subjects.append(
             RunSubject(path, name, method, prior, folder, experiment, options, parsed.stage)
         )
-    return _shortly(subjects)
+    return _grouped(subjects, [group for _, group in folders])
 
 
-def _shortly(subjects: list[Subject]) -> list[Subject]:
-    """A group whose runs are all of one method is called by its own name alone."""
-    methods = {subject.method for subject in subjects}
-    groups = [method.partition(": ")[0] for method in methods if ": " in method]
-    return [
-        replace(subject, method=group) if separate and groups.count(group) == 1 else subject
-        for subject in subjects
-        for group, separate, _ in [subject.method.partition(": ")]
-    ]
+def _grouped(subjects: list[Subject], groups: list[str | None]) -> list[Subject]:
+    """Called as the folder that they were found in; with their method where it has several."""
+    methods: dict[str | None, set[str]] = {}
+    for subject, group in zip(subjects, groups, strict=True):
+        if isinstance(subject, RunSubject):
+            methods.setdefault(group, set()).add(subject.method)
+    found = []
+    for subject, group in zip(subjects, groups, strict=True):
+        if group is None:
+            found.append(subject)
+            continue
+        several = isinstance(subject, RunSubject) and len(methods[group]) > 1
+        method = f"{group}: {subject.method}" if several else group
+        found.append(replace(subject, method=method))
+    return found
 
 
 def _view_options(parsed: argparse.Namespace) -> ViewOptions:
