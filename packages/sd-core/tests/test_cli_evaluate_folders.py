@@ -152,6 +152,19 @@ def test_pictures_beside_folders_of_pictures_are_refused(judged):
     assert code == 2 and "mine holds pictures, and in a more of them" in told[0]
 
 
+def test_a_list_of_pictures_in_folders_within_is_one_subject(judged):
+    pictures("ref/pictures/a_bear", 0, 255)
+    pictures("ref/pictures/a_bus", 0)
+    captions = {f"pictures/a_bear/{index}.png": "two bears" for index in range(2)}
+    captions["pictures/a_bus/0.png"] = "two buses"
+    Path("ref/captions.json").write_text(json.dumps(captions))
+    code, rows, _ = judged("ref", "--metrics", "picky")
+    assert code == 0 and len(rows) == 3 and rows[-1][0] == "ref"
+    told = json.loads(Path("ref/metrics.json").read_text())
+    assert told["views"]["pictures"] == {"two bears": 2, "two buses": 1}
+    assert told["metrics"]["picky"]["each"] == [{"mean": 2.0}, {"mean": 1.0}]
+
+
 def test_a_report_among_the_folders_is_no_method(judged):
     pictures("mine/a", 0, prompt="two"), pictures("mine/b", 0, prompt="two")
     for _ in range(2):

@@ -93,11 +93,8 @@ def test_captions_make_an_object_of_each_prompt(three):
     ("captions", "message"),
     [
         (None, "does not say what its pictures were made for. Give --prompt TEXT"),
-        ("{", "cannot be read"),
-        ("[1]", "cannot be read"),
-        ('{"0.png": []}', "cannot be read"),
-        ('{"0.png": "a bear"}', "has no prompt for 1.png. Add it, or give --prompt"),
-        ('{"0.png": "a", "1.png": "b", "2.png": [3]}', "has no prompt for 2.png"),
+        ('{"0.png": []}', "0.png: captions.json has no prompt for it. Mend or remove all 3"),
+        ('{"0.png": "a", "1.png": "b"}', "2.png: captions.json has no prompt for it. Mend or re"),
     ],
 )
 def test_without_a_prompt_for_each_picture_there_is_one_line(three, captions, message):
@@ -105,6 +102,21 @@ def test_without_a_prompt_for_each_picture_there_is_one_line(three, captions, me
         (three / "captions.json").write_text(captions)
     with pytest.raises(ConfigError, match=message):
         opened(three, prompt=None)
+
+
+def test_the_list_may_name_pictures_of_folders_within(three):
+    save(three / "cats" / "0.png", (9, 0, 0))
+    captions = {"0.png": "a bear", "cats/0.png": "a cat", "1.png": ["a bear"], "gone.png": "a bus"}
+    (three / "captions.json").write_text(json.dumps(captions))
+    with pytest.raises(ConfigError, match=r"gone\.png: cannot read .*remove all 2 "):
+        opened(three, prompt=None)
+    found = opened(three, prompt=None, bad="skip")
+    assert {prompt: len(files) for prompt, files in found.files.items()} == {
+        "a bear": 2,
+        "a cat": 1,
+    }
+    assert sorted(found.skipped) == ["2.png", "gone.png"]
+    assert len(opened(three, prompt="", bad="skip").files[""]) == 4
 
 
 def test_a_damaged_picture_is_refused_by_name_or_left_out(three):

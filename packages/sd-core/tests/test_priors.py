@@ -243,7 +243,7 @@ def test_pictures_of_different_sizes_are_refused(tmp_path):
 
 def test_a_missing_picture_is_named(tmp_path):
     (tmp_path / "captions.json").write_text('{"gone.png": ["x"]}')
-    with pytest.raises(ConfigError, match=r"cannot read the image bank .*gone\.png"):
+    with pytest.raises(ConfigError, match=r"cannot read the picture .*gone\.png"):
         build(ImageBankOptions(folder=str(tmp_path)), CPU)
 
 

@@ -13,12 +13,7 @@ from sd_core.errors import ConfigError
 from sd_core.metric import MetricContext
 from sd_core.testing.metric_contract import MetricContract
 from sd_guidance_usd.matching import MatchingClassifier
-from sd_guidance_usd.pose_entropy import (
-    NAME,
-    MatchingPoseEntropy,
-    PoseEntropyOptions,
-    entropy_of_mean,
-)
+from sd_guidance_usd.pose_entropy import NAME, MatchingPoseEntropy, PoseEntropyOptions
 from sd_guidance_usd.templates import load_pictures, save_pictures, with_mirrored
 from tiny_world import encoder_folder
 
@@ -66,14 +61,6 @@ class TestMatchingPoseEntropy(MetricContract):
 
     def make(self):
         return built(*self.folders)
-
-
-def test_the_entropy_is_that_of_the_mean_and_not_the_mean_of_the_entropies():
-    assert entropy_of_mean(torch.eye(4)) == pytest.approx(log(4))
-    assert entropy_of_mean(torch.eye(4)[:2]) == pytest.approx(log(2))
-    assert str(entropy_of_mean(torch.tensor([[0.0, 1.0], [0.0, 1.0]]))) == "0.0"
-    by_hand = -(0.25 * log(0.25) + 0.75 * log(0.75))
-    assert entropy_of_mean(torch.tensor([[0.5, 0.5], [0.0, 1.0]])) == pytest.approx(by_hand)
 
 
 def test_it_is_the_entropy_of_what_the_matching_classifier_says(encoder, templates):

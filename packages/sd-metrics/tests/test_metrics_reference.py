@@ -95,10 +95,6 @@ def test_of_many_prompts_ten_are_named(folder):
     [
         ({"gone.png": "a bear"}, "has no file 'gone.png', which its captions.json names"),
         ({}, "has no picture: no captions.json that names one"),
-        ([1], "captions.json': it is no table"),
-        ({"fox1.png": 3}, "'fox1.png' has neither a prompt nor a list of prompts"),
-        ({"../fox1.png": "a fox"}, "'../fox1.png' is no file in its folder"),
-        ({"/etc/hosts": "a fox"}, "'/etc/hosts' is no file in its folder"),
         ("{", "captions.json': Expecting property name"),
     ],
     ids=str,

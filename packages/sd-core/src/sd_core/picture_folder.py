@@ -1,7 +1,6 @@
 """Pictures of anybody's in a folder, as one object for each prompt that they were made for."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,14 +13,14 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from sd_core.captions import CAPTIONS, read_captions
 from sd_core.errors import ConfigError
 from sd_core.shapes import Images
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-CAPTIONS = "captions.json"
 AT_ONCE = 32  # pictures in memory
 
-# What to do with pictures that cannot be read, or are not as large as most.
+# What to do with pictures that cannot be read, are not as large as most, or have no prompt.
 Bad = Literal["refuse", "skip"]
 
 
@@ -47,21 +46,31 @@ class PictureFolder:
     @classmethod
     def open(cls, folder: Path, *, prompt: str | None, bad: Bad) -> "PictureFolder":
         """Every file is opened once, so that nothing is found to be missing in the middle."""
-        files = picture_files(folder)
-        sizes, wrong = _sizes(files)
+        captions = read_captions(folder)
+        files = sorted({*picture_files(folder), *(folder / name for name in captions or ())})
+        prompts = _prompts(folder, files, captions, prompt)
+        sizes, wrong = _sizes(folder, files)
         if not sizes:
             raise ConfigError(f"{folder} holds no picture that can be read. {_first(wrong)}")
         ((size, _),) = Counter(sizes.values()).most_common(1)
         for path, own in sizes.items():
             if own != size:
-                wrong[path.name] = f"{own[0]} x {own[1]} pixels, most have {size[0]} x {size[1]}"
+                told = f"{own[0]} x {own[1]} pixels, most have {size[0]} x {size[1]}"
+                wrong[_name(folder, path)] = told
+            elif path not in prompts:
+                wrong[_name(folder, path)] = f"{CAPTIONS} has no prompt for it"
         if wrong and bad == "refuse":
             raise ConfigError(
                 f"{folder}: {_first(wrong)} Mend or remove {_these(wrong)}, or give "
                 "--bad-pictures skip."
             )
-        good = [path for path in files if path.name not in wrong]
-        return cls(folder, _by_prompt(folder, good, prompt), size, _digest(good), wrong)
+        good = [path for path in files if _name(folder, path) not in wrong]
+        if not good:
+            raise ConfigError(f"{folder} has no picture left. {_first(wrong)}")
+        found: dict[str, list[Path]] = {}
+        for path in good:
+            found.setdefault(prompts[path], []).append(path)
+        return cls(folder, found, size, _digest(folder, good), wrong)
 
     def batches(self, prompt: str) -> Iterator[Images]:
         """A few at a time: a folder may hold more than the memory."""
@@ -90,7 +99,25 @@ def read_picture(path: Path) -> Float[Tensor, "3 height width"]:
     return torch.from_numpy(levels).movedim(-1, 0).contiguous().float() / 255
 
 
-def _sizes(files: list[Path]) -> tuple[dict[Path, tuple[int, int]], dict[str, str]]:
+def _prompts(
+    folder: Path,
+    files: list[Path],
+    captions: dict[str, tuple[str, ...]] | None,
+    prompt: str | None,
+) -> dict[Path, str]:
+    """Of each file that has one: the one told, or the first of those in the list."""
+    if prompt is not None:
+        return dict.fromkeys(files, prompt)
+    if captions is None:
+        raise ConfigError(
+            f"{folder} does not say what its pictures were made for. Give --prompt TEXT (or "
+            f'--prompt "" for metrics that read none), or a {CAPTIONS} in it that maps each file '
+            "to its prompt."
+        )
+    return {folder / name: texts[0] for name, texts in captions.items() if texts}
+
+
+def _sizes(folder: Path, files: list[Path]) -> tuple[dict[Path, tuple[int, int]], dict[str, str]]:
     """Of those that can be read whole; and what is wrong with the others."""
     sizes, wrong = {}, {}
     for path in files:
@@ -98,42 +125,22 @@ def _sizes(files: list[Path]) -> tuple[dict[Path, tuple[int, int]], dict[str, st
             _, height, width = read_picture(path).shape
             sizes[path] = (height, width)
         except ConfigError as error:
-            wrong[path.name] = str(error)
+            wrong[_name(folder, path)] = str(error)
     return sizes, wrong
 
 
-def _digest(files: list[Path]) -> str:
+def _name(folder: Path, path: Path) -> str:
+    """As captions.json has it: some may be in folders of their own."""
+    return path.relative_to(folder).as_posix()
+
+
+def _digest(folder: Path, files: list[Path]) -> str:
     """The first 16 digits of the SHA-256 of all names and contents."""
     digest = hashlib.sha256()
     for path in files:
-        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{_name(folder, path)} {content}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def _by_prompt(folder: Path, files: list[Path], prompt: str | None) -> dict[str, list[Path]]:
-    if prompt is not None:
-        return {prompt: files}
-    path = folder / CAPTIONS
-    if not path.is_file():
-        raise ConfigError(
-            f"{folder} does not say what its pictures were made for. Give --prompt TEXT (or "
-            f'--prompt "" for metrics that read none), or a {CAPTIONS} in it that maps each file '
-            "to its prompt."
-        )
-    try:
-        captions = json.loads(path.read_text("utf-8"))
-        texts = {n: [each] if isinstance(each, str) else each for n, each in captions.items()}
-        named = {name: each[0] for name, each in texts.items()}
-    except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error}). It must map each file to its prompt."
-        ) from None
-    found: dict[str, list[Path]] = {}
-    for file in files:
-        if not isinstance(named.get(file.name), str):
-            raise ConfigError(f"{path} has no prompt for {file.name}. Add it, or give --prompt.")
-        found.setdefault(named[file.name], []).append(file)
-    return found
 
 
 def _first(wrong: dict[str, str]) -> str:

@@ -11,6 +11,7 @@ import torch
 from sd_core.atomic import disk_errors
 from sd_core.building import build_prior
 from sd_core.cameras import CameraBatch
+from sd_core.captions import CAPTIONS, read_captions
 from sd_core.config import Options
 from sd_core.errors import ConfigError
 from sd_core.evaluation import Batch, Rings, ViewOptions, Views, take_views
@@ -212,7 +213,8 @@ def is_run(path: Path) -> bool:
 
 def _is_one(path: Path) -> bool:
     """What cannot be opened counts: opening it will say why."""
-    return not path.is_dir() or is_run(path) or bool(picture_files(path))
+    listed = (path / CAPTIONS).is_file()
+    return not path.is_dir() or is_run(path) or listed or bool(picture_files(path))
 
 
 def _within(path: Path, depth: int) -> Iterator[Path]:
@@ -230,8 +232,11 @@ def _within(path: Path, depth: int) -> Iterator[Path]:
 
 
 def _refuse_both(path: Path, within: list[Path]) -> None:
-    if within:
+    """Folders whose pictures the one around them lists are its own."""
+    listed = {(path / name).parent for name in read_captions(path) or ()} if within else set()
+    others = [each for each in within if each not in listed]
+    if others:
         raise ConfigError(
-            f"{path} holds pictures, and in {within[0].name} more of them or a run. Name the "
+            f"{path} holds pictures, and in {others[0].name} more of them or a run. Name the "
             "folders that are meant, or move its pictures into one of their own."
         )

@@ -2,9 +2,9 @@
 
     p̄ = 1/V·Σ_v p(c|view v),   H[p̄] = -Σ_c p̄_c·ln p̄_c
 
-pEnt of RecDreamer, section 4.2 and appendix C.1, with its training-free classifier (`matching.py`);
-eq. 33 is printed with another factor and sign. They took 10 views. Front, a side, its mirror image
-and the back have at most ln 4 = 1.386; table 1 has 1.04 to 1.25.
+pEnt of RecDreamer, section 4.2 and appendix C.1, with its training-free classifier (`matching.py`).
+They took 10 views. Front, a side, its mirror image and the back have at most ln 4 = 1.386; table 1
+has 1.04 to 1.25.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from sd_core.config import option
 from sd_core.encoders.features import FeatureExtractor
 from sd_core.encoders.model_recipe import model_recipe
 from sd_core.encoders.pretrained import VISION_FILES
+from sd_core.entropy import entropy_of_mean
 from sd_core.errors import ConfigError
 from sd_core.metric import AbstractMetric, MetricContext
 from sd_core.shapes import Images
@@ -49,12 +50,6 @@ class PoseEntropyOptions(MatchingOptions):
         "Templates that count the other way round, too, as the class mirrored_NAME. By default "
         "side, if there is one.",
     )
-
-
-def entropy_of_mean(probabilities: Probabilities) -> float:
-    """H[p̄] = -Σ_c p̄_c·ln p̄_c, p̄ the mean over the rows, in nats; 0·ln 0 = 0. In float64."""
-    mean = probabilities.double().mean(dim=0)
-    return float(-torch.xlogy(mean, mean).sum()) + 0.0  # + 0.0 makes -0.0 zero
 
 
 class MatchingPoseEntropy(AbstractMetric):

@@ -19,10 +19,10 @@ from sd_core.encoders.pretrained import (
     folder_of,
     load_network,
 )
+from sd_core.entropy import ClassProbabilities
 from sd_core.errors import ConfigError
 from sd_core.metric import MetricContext
 from sd_core.shapes import Images
-from sd_metrics.entropies import Probabilities
 from sd_metrics.extractors import InceptionEncoder
 from sd_metrics.inception import CLASSES
 from sd_metrics.shared_models import shared_clip
@@ -36,7 +36,7 @@ _REMEDY = "Name a classifier of pictures instead: --set METRIC.classifier=..."
 class PictureClassifier(Protocol):
     """Probabilities of pictures in [0, 1], in float64."""
 
-    def probabilities(self, images: Images) -> Probabilities: ...
+    def probabilities(self, images: Images) -> ClassProbabilities: ...
 
     def recipe(self) -> dict[str, Any]:
         """Which model it is, and how many classes it has."""
@@ -90,7 +90,7 @@ class TrainedClassifier:
         self._network = network.eval().requires_grad_(False).to(device)
 
     @torch.no_grad()
-    def probabilities(self, images: Images) -> Probabilities:
+    def probabilities(self, images: Images) -> ClassProbabilities:
         logits: Tensor = self._network(self._input(images)).logits
         return logits.double().softmax(dim=1)
 
@@ -113,7 +113,7 @@ class TextsClassifier:
         self._clip, self._texts = clip, clip.texts(texts).double()
 
     @torch.no_grad()
-    def probabilities(self, images: Images) -> Probabilities:
+    def probabilities(self, images: Images) -> ClassProbabilities:
         cosines = self._clip.pictures(images).double() @ self._texts.T
         return (self._clip.scale * cosines).softmax(dim=1)
 
@@ -128,7 +128,7 @@ class InceptionClassifier:
         self._encoder = InceptionEncoder(weights, device)
 
     @torch.no_grad()
-    def probabilities(self, images: Images) -> Probabilities:
+    def probabilities(self, images: Images) -> ClassProbabilities:
         return self._encoder.probabilities(images).double()
 
     def recipe(self) -> dict[str, Any]:

@@ -26,11 +26,11 @@ from sd_core.config import Options, option
 from sd_core.encoders.features import FeatureExtractor
 from sd_core.encoders.model_recipe import model_recipe
 from sd_core.encoders.pretrained import VISION_FILES
+from sd_core.entropy import entropy_of_mean
 from sd_core.errors import ConfigError
 from sd_core.metric import AbstractMetric, MetricContext
 from sd_core.shapes import Images
 from sd_metrics.classifiers import ClassifierOptions, build_classifier
-from sd_metrics.entropies import entropy_of_mean
 from sd_metrics.per_view import PerView, read_in_parts
 
 # Of one particle, a row for each view; each particle may have another number of them.

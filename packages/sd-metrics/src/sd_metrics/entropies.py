@@ -1,4 +1,4 @@
-"""Entropies of what a classifier says of several views, in nats (natural logarithm).
+"""ESD's inception scores, of what a classifier says of several views, in nats.
 
 | letter | what                                                        | ESD (Wang et al. 2024) |
 |--------|-------------------------------------------------------------|------------------------|
@@ -12,32 +12,12 @@
 
 import math
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-# One row for each view; each sums to 1.
-Probabilities = Float[Tensor, "views classes"]
+from sd_core.entropy import ClassProbabilities, entropies
 
 
-def entropies(probabilities: Probabilities) -> Float[Tensor, " views"]:
-    """H[p] = -Σ_c p_c·ln p_c of each row, with 0·ln 0 = 0."""
-    p = probabilities.double()
-    return -torch.xlogy(p, p).sum(dim=1) + 0.0  # + 0.0 makes -0.0 zero
-
-
-def mean_entropy(probabilities: Probabilities) -> float:
+def mean_entropy(probabilities: ClassProbabilities) -> float:
     """IQ: 1/V·Σ_v H[p_v], ESD's eq. 10."""
     return float(entropies(probabilities).mean())
-
-
-def entropy_of_mean(probabilities: Probabilities) -> float:
-    """IV: H[1/V·Σ_v p_v], ESD's eq. 11; also USD's cEnt and pEnt.
-
-    USD's eq. 33 prints 1/n_c·Σ p̄_i·log p̄_i, which is never positive and at most ln(n_c)/n_c in
-    size, less than its own table 1. This is the plain entropy.
-    """
-    return float(entropies(probabilities.double().mean(dim=0, keepdim=True)))
 
 
 def information_gain(quality: float, variety: float) -> float:

@@ -7,11 +7,12 @@ are three metrics, as low is better in one and high in the others; they share on
 import math
 from typing import Any, ClassVar
 
+from sd_core.entropy import entropies, entropy_of_mean
 from sd_core.errors import ConfigError
 from sd_core.metric import MetricContext
 from sd_core.shapes import Images
 from sd_metrics.classifiers import ClassifierOptions, build_classifier
-from sd_metrics.entropies import entropies, entropy_of_mean, information_gain, mean_entropy
+from sd_metrics.entropies import information_gain, mean_entropy
 from sd_metrics.per_view import AbstractPerViewMetric, PerView, deviation
 
 

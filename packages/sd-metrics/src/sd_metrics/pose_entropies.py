@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from sd_core.encoders.model_recipe import model_recipe
+from sd_core.entropy import entropy_of_mean
 from sd_core.errors import ConfigError
 from sd_core.metric import MetricContext
 from sd_core.shapes import Images
 from sd_metrics.classifiers import TextsClassifier
 from sd_metrics.clip_metrics import ClipOptions
-from sd_metrics.entropies import entropy_of_mean
 from sd_metrics.per_view import AbstractPerViewMetric, PerView
 from sd_metrics.shared_models import shared_clip
 

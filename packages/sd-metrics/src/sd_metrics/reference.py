@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,14 +23,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sd_core.atomic import write_bytes
+from sd_core.captions import CAPTIONS, read_captions
 from sd_core.errors import ConfigError, RunFolderError, nearest
-from sd_core.picture_folder import read_picture
+from sd_core.picture_folder import picture_files, read_picture
 from sd_core.shapes import Images
 from sd_metrics.extractors import PictureEncoder
 from sd_metrics.moments import PictureFeatures
 
-CAPTIONS, RECIPE, FEATURES = "captions.json", "recipe.json", "features"
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+RECIPE, FEATURES = "recipe.json", "features"
 _AT_ONCE = 16  # pictures
 _SCHEMA = 1  # of kept features: to be raised when the same recipe begins to give others
 
@@ -54,8 +54,9 @@ class Reference:
                 f"there is no folder '{folder}' with a reference. Make one with: score-distill "
                 "reference --output FOLDER, or put pictures into one."
             )
-        captions = _captions(folder)
-        names = tuple(captions) if captions is not None else _pictures_beside(folder)
+        captions = read_captions(folder)
+        beside = [path.name for path in picture_files(folder)]
+        names = tuple(beside if captions is None else captions)
         for name in names:
             if not (folder / name).is_file():
                 raise ConfigError(
@@ -65,7 +66,7 @@ class Reference:
         if not names:
             raise ConfigError(
                 f"the reference '{folder}' has no picture: no {CAPTIONS} that names one, and no "
-                "PNG or JPEG file beside it. Put some into it, or make another with: "
+                "picture beside it. Put some into it, or make another with: "
                 "score-distill reference --output FOLDER."
             )
         return cls(folder, names, None if captions is None else tuple(captions.values()))
@@ -131,42 +132,6 @@ class Reference:
                 batch = []
             batch.append(picture)
         yield torch.stack(batch)
-
-
-def _captions(folder: Path) -> dict[str, tuple[str, ...]] | None:
-    path = folder / CAPTIONS
-    if not path.is_file():
-        return None
-    content = read_json(path)
-    if not isinstance(content, Mapping):
-        raise _not_captions(path, "it is no table")
-    found = {}
-    for name, told in content.items():
-        prompts = [told] if isinstance(told, str) else told
-        if not (isinstance(prompts, list) and all(isinstance(each, str) for each in prompts)):
-            raise _not_captions(path, f"'{name}' has neither a prompt nor a list of prompts")
-        place = PurePosixPath(name)
-        if place.is_absolute() or ".." in place.parts:
-            raise _not_captions(path, f"'{name}' is no file in its folder")
-        found[name] = tuple(each.strip() for each in prompts)
-    return found
-
-
-def _not_captions(path: Path, reason: str) -> ConfigError:
-    return ConfigError(
-        f"cannot use '{path}': {reason}. Write what each picture shows, such as "
-        '{"001.png": "a red bear"}.'
-    )
-
-
-def _pictures_beside(folder: Path) -> tuple[str, ...]:
-    return tuple(
-        sorted(
-            path.name
-            for path in folder.iterdir()
-            if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-        )
-    )
 
 
 def read_json(path: Path) -> Any:

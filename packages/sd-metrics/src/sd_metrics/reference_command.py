@@ -23,6 +23,7 @@ from torch import Generator
 
 from sd_core.atomic import disk_errors, new_folder, write_text
 from sd_core.building import build_prior
+from sd_core.captions import CAPTIONS
 from sd_core.command import CommandContext
 from sd_core.config import Options, option, parse_options, shown
 from sd_core.errors import ConfigError
@@ -34,7 +35,7 @@ from sd_core.prompts import PromptOptions, View, folder_name, view_text
 from sd_core.sampling import ddim_sample
 from sd_core.shapes import Images
 from sd_metrics.prompt_lists import prompts_of
-from sd_metrics.reference import CAPTIONS, RECIPE, read_json
+from sd_metrics.reference import RECIPE, read_json
 
 PICTURES, MADE = "pictures", "made.json"
 VIEWS: Final[tuple[View, ...]] = ("front", "side", "back")

@@ -1,21 +1,20 @@
 """The exact prior of a finite set of pictures."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from pydantic import field_validator
 from torch import Generator, Tensor
 
+from sd_core.captions import CAPTIONS, read_captions
 from sd_core.condition import Condition
 from sd_core.config import Options, option
 from sd_core.errors import ConfigError
 from sd_core.noising import NoiseSchedule
+from sd_core.picture_folder import read_picture
 from sd_core.prior import PriorContext
 from sd_core.priors.bank import bank_log_likelihood, bank_noise
 from sd_core.priors.exact import ExactPrior
@@ -27,7 +26,7 @@ class ImageBankOptions(Options):
 
     folder: str = option(
         ...,
-        "Folder of equally large PNG files and a captions.json that maps each file name to a "
+        "Folder of equally large pictures and a captions.json that maps each file name to a "
         "prompt or a list of them.",
         min_length=1,
     )
@@ -118,23 +117,18 @@ class ImageBankPrior(ExactPrior):
         return self.bank[self._draw_members(count, prompt, generator)]
 
 
-def _read_folder(folder: Path) -> tuple[Images, list[list[str]]]:
-    listing = folder / "captions.json"
-    if not listing.is_file():
+def _read_folder(folder: Path) -> tuple[Images, list[tuple[str, ...]]]:
+    captions = read_captions(folder)
+    if captions is None:
         raise ConfigError(
-            f"prior.folder is '{folder}', but it has no captions.json. "
+            f"prior.folder is '{folder}', but it has no {CAPTIONS}. "
             'Add one that maps each picture to its prompts: {"001.png": ["a red bear"]}.'
         )
-    try:
-        captions: dict[str, str | list[str]] = json.loads(listing.read_text("utf-8"))
-        pictures = [np.asarray(Image.open(folder / name).convert("RGB")) for name in captions]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"cannot read the image bank in '{folder}': {error}.") from None
-    sizes = sorted({picture.shape[:2] for picture in pictures})
+    pictures = [read_picture(folder / name) for name in captions]
+    sizes = sorted({picture.shape for picture in pictures})
     if len(sizes) != 1:
         raise ConfigError(
             f"the pictures in '{folder}' have {len(sizes)} different sizes. "
             "Give at least one picture, and all of one size."
         )
-    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-    return stacked, [[one] if isinstance(one, str) else one for one in captions.values()]
+    return torch.stack(pictures), list(captions.values())

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sd_core.entropy import entropies
 from sd_toybox.model.pose_head import grid_azimuths
 from sd_toybox.world.poses import POSES, pose_indices
 
@@ -44,10 +45,7 @@ def pose_shares(poses: Poses) -> Shares:
 def pose_entropy(shares: Shares) -> float:
     """-Σ_i q_i·ln q_i in nats, q the shares scaled to sum 1: ln 4 = 1.386 at most, 0 for none."""
     total = shares.sum()
-    if total == 0:
-        return 0.0
-    q = shares / total
-    return float(-torch.xlogy(q, q).sum()) + 0.0  # + 0.0 makes -0.0 zero
+    return float(entropies((shares / total)[None])) if total > 0 else 0.0
 
 
 def consistency(
