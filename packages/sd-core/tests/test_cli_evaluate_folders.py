@@ -88,6 +88,33 @@ def test_several_prompts_of_a_folder_are_measured_alone_and_one_refused_costs_no
     assert entry["each"] == [{"mean": 2.0}, {"mean": 1.0}]
 
 
+def test_of_several_prompts_each_has_its_recipe_where_they_differ(judged):
+    pictures("theirs", 0, 0, 255, 0)
+    captions = {f"{index}.png": "two buses" if index else "a bear" for index in range(4)}
+    Path("theirs/captions.json").write_text(json.dumps(captions))
+    assert judged("theirs", "--metrics", "even")[0] == 0
+    entry = json.loads(Path("theirs/metrics.json").read_text())["metrics"]["even"]
+    assert entry["prompts"] == ["a bear", "two buses"] and "recipe" not in entry
+    assert entry["recipes"] == [{"pictures": 1}, {"pictures": 3}]
+    assert judged("theirs", "--metrics", "even", "--prompt", "a bear")[0] == 0
+    entry = json.loads(Path("theirs/metrics.json").read_text())["metrics"]["even"]
+    assert entry["recipe"] == {"pictures": 4} and "recipes" not in entry
+
+
+def test_an_option_that_changes_nothing_is_refused(judged):
+    pictures("theirs", 0)
+    for told in (["--views", "3"], ["--elevation=1,2"], ["--stage", "0"]):
+        code, _, (line,) = judged("theirs", "--prompt", "two", "--metrics", "picky", *told)
+        option = told[0].partition("=")[0]
+        assert code == 2 and f"{option} is of runs, and here are only pictures. " in line
+    run("a")
+    for told in (["--prompt", "two"], ["--bad-pictures", "skip"]):
+        code, _, (line,) = judged("a", "--metrics", "picky", *told)
+        assert code == 2 and f"{told[0]} is of pictures, and here are only runs. Leave it" in line
+    asked = ("a", "theirs", "--prompt", "two", "--views", "3", "--metrics", "picky")
+    assert judged(*asked)[0] == 0
+
+
 def test_pictures_left_out_are_named_and_written_down(judged):
     pictures("theirs", 0, 255)
     Path("theirs/1.png").write_bytes(b"")

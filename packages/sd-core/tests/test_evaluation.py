@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 import fake_metrics
 import sick_metrics
 from sd_core.camera_sampling import CameraOptions
+from sd_core.cameras import CameraBatch
 from sd_core.errors import ConfigError, PluginError, RunFolderError
 from sd_core.evaluation import (
     Batch,
@@ -52,9 +54,15 @@ def undecoded(latents):
     raise AssertionError("pictures were decoded")
 
 
+def taken(renderer, decode):
+    """What two rings see of it, if it is one batch."""
+    (batch,) = take_views(renderer, two_rings().cameras(), decode)
+    return batch
+
+
 def ten_views(prompt):
     """Black, in two batches."""
-    black = take_views(Shown(lambda n: torch.zeros(n, 3, 4, 4)), two_rings().cameras(), undecoded)
+    black = taken(Shown(lambda n: torch.zeros(n, 3, 4, 4)), undecoded)
     halves = [slice(0, 7), slice(7, 10)]
     batches = [Batch(black.images[some], black.cameras.select(some)) for some in halves]
     return Views(prompt, {}, lambda: batches)
@@ -82,9 +90,7 @@ def test_by_default_a_ring_has_24_views_at_10_degrees():
 
 
 def test_pictures_are_clamped_and_not_decoded():
-    views = take_views(
-        Shown(lambda n: torch.full((n, 3, 4, 6), 1.5)), two_rings().cameras(), undecoded
-    )
+    views = taken(Shown(lambda n: torch.full((n, 3, 4, 6), 1.5)), undecoded)
     assert views.images.shape == (10, 3, 4, 6) and bool((views.images == 1).all())
 
 
@@ -98,8 +104,18 @@ def test_the_recipe_of_rings_says_where_they_are():
     assert two_rings().recipe() == recipe == json.loads(json.dumps(recipe))
 
 
+def test_many_views_are_taken_a_few_at_a_time_and_a_picture_once():
+    cameras = replace(two_rings(), count=13).cameras()
+    views = list(take_views(Shown(lambda n: torch.zeros(n, 3, 4, 4)), cameras, undecoded))
+    assert [len(batch.images) for batch in views] == [24, 2]
+    seen = CameraBatch.concatenate([batch.cameras for batch in views])
+    assert torch.equal(seen.azimuth, cameras.azimuth)
+    pictures = list(take_views(Shown(lambda n: torch.zeros(1, 3, 4, 4)), cameras, undecoded))
+    assert [batch.cameras for batch in pictures] == [None]
+
+
 def test_a_scene_that_looks_the_same_from_everywhere_is_a_picture_without_a_camera():
-    shown = take_views(Shown(lambda n: torch.zeros(1, 3, 4, 4)), two_rings().cameras(), undecoded)
+    shown = taken(Shown(lambda n: torch.zeros(1, 3, 4, 4)), undecoded)
     assert shown.images.shape == (1, 3, 4, 4) and shown.cameras is None
 
 
@@ -111,7 +127,7 @@ def test_latents_are_decoded_a_few_at_a_time_and_in_order():
     def latents(count):
         return torch.arange(count).div(100).view(-1, 1, 1, 1).expand(-1, 4, 1, 1)
 
-    views = take_views(Shown(latents), two_rings().cameras(), decode)
+    views = taken(Shown(latents), decode)
     assert views.images.shape == (10, 3, 1, 8)
     assert torch.equal(views.images[:, 0, 0, 0], torch.arange(10) / 100)
 
@@ -125,7 +141,7 @@ def test_latents_are_decoded_a_few_at_a_time_and_in_order():
 )
 def test_what_cannot_be_judged_is_refused(make, message):
     with pytest.raises(ConfigError, match=message):
-        take_views(Shown(make), two_rings().cameras(), lambda latents: latents)
+        taken(Shown(make), lambda latents: latents)
 
 
 # metrics
@@ -161,7 +177,7 @@ def test_a_metric_must_be_one_and_have_options():
 def test_each_object_is_measured_for_itself():
     judge = build_judge(choose_metrics(SOME, ["picky"], [])[0], SOME, CONTEXT)
     two, three = ten_views("two"), ten_views("three")
-    assert judge.measure(two) == judge.measure(two) == Measured({"mean": 10.0}, {})
+    assert judge.measure(two) == judge.measure(two) == Measured({"mean": 10.0}, {}, {})
     with pytest.raises(ConfigError):
         judge.measure(three)
     assert judge.measure(two).values == {"mean": 10.0}

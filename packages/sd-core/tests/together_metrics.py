@@ -87,13 +87,18 @@ class Even(AbstractMetric):
     """1 if the number of pictures is even."""
 
     def __init__(self, config: Options, context):
+        self.told = 0
         self.reset()
 
     def update(self, images, prompt, cameras):
         self.count += len(images)
+        self.told = self.count
 
     def compute(self):
         return {"even": float(self.count % 2 == 0)}
+
+    def recipe(self):
+        return {"pictures": self.told}
 
     def reset(self):
         self.count = 0

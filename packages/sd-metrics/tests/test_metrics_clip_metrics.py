@@ -4,10 +4,16 @@ import pytest
 
 from sd_core.errors import ConfigError
 from sd_core.testing.metric_contract import MetricContract
-from sd_metrics.clip_metrics import ClipDistance, ClipOptions, ClipSimilarity
+from sd_metrics.clip_metrics import (
+    ClipDistance,
+    ClipOptions,
+    ClipSimilarity,
+    SimilarityOptions,
+)
 from tiny_eyes import context, cosines_of_transformers, pictures, save_clip
 
 PROMPT = "a red bear"
+OPTIONS = {ClipDistance: ClipOptions, ClipSimilarity: SimilarityOptions}
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +27,7 @@ def other(tmp_path_factory):
 
 
 def fed(kind, clip, images, *, prompt=PROMPT, parts=1, told=None):
-    metric = kind(ClipOptions(model=told), context(clip=clip))
+    metric = kind(OPTIONS[kind](model=told), context(clip=clip))
     for part in images.chunk(parts):
         metric.update(part, prompt, None)
     return metric
@@ -33,7 +39,7 @@ class OfClip(MetricContract):
         self.folder = clip
 
     def make(self):
-        return self.kind(ClipOptions(), context(clip=self.folder))
+        return self.kind(OPTIONS[self.kind](), context(clip=self.folder))
 
 
 class TestDistance(OfClip):
@@ -75,6 +81,23 @@ def test_the_prompt_counts_and_the_told_model_comes_before_the_priors(clip, othe
     assert len({round(value, 4) for value in values}) == 3
     expected = float(cosines_of_transformers(other, images, [PROMPT]).mean())
     assert values[2] == pytest.approx(expected, abs=1e-6)
+
+
+def test_of_several_models_each_has_its_number_and_its_name(clip, other, tmp_path):
+    images = pictures(3)
+    both = fed(ClipSimilarity, clip, images, told=(str(clip), str(other)))
+    expected = {
+        f"clip-similarity-{each.name}": fed(ClipSimilarity, each, images) for each in (clip, other)
+    }
+    for name, alone in expected.items():
+        assert both.compute()[name] == alone.compute()["clip-similarity"]
+        assert both.deviations()[name] == alone.deviations()["clip-similarity"]
+    assert list(both.compute()) == list(expected)
+    assert [told["model"] for told in both.recipe()["clip"]] == ["clip", "other"]
+    (tmp_path / "clip").symlink_to(other)
+    names = (str(clip), str(tmp_path / "clip"))
+    alike = fed(ClipSimilarity, clip, images, told=names)
+    assert list(alike.compute()) == [f"clip-similarity-{name}" for name in names]
 
 
 def test_one_view_is_enough_and_has_no_deviation(clip):

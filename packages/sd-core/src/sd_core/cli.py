@@ -227,8 +227,8 @@ def _add_picture_options(evaluate: argparse.ArgumentParser) -> None:
     pictures.add_argument(
         "--bad-pictures",
         choices=("refuse", "skip"),
-        default="refuse",
-        help="those that cannot be read, or are not as large as most (default: refuse)",
+        help="those that cannot be read, are not as large as most or have no prompt "
+        "(default: refuse)",
     )
 
 

@@ -7,7 +7,7 @@ average: from the far end, where people's pictures are taken, the object is at i
 
 import math
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from statistics import fmean
@@ -31,6 +31,8 @@ from sd_core.plugins import Plugins
 from sd_core.renderer import AbstractRenderer
 from sd_core.shapes import Images, Latents
 from sd_core.show import look
+
+AT_ONCE = 24  # views
 
 _Elevation = Annotated[float, Field(ge=-90, le=90)]
 
@@ -100,10 +102,11 @@ class Views:
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric's numbers, and the standard deviations over views of those that are means."""
+    """A metric's numbers, the standard deviations of those that are means, and its recipe."""
 
     values: dict[str, float]
     deviations: dict[str, float]
+    recipe: Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,18 +160,21 @@ class Judge:
                     f"metric '{self.name}' gave {value} for '{name}', which is no measurement. "
                     "Tell its author, or leave it out with --metrics."
                 )
-        return Measured(values, deviations)
+        return Measured(values, deviations, self.metric.recipe())
 
     def entry(self, measured: Sequence[Measured], views: Table, device: torch.device) -> Table:
         """What metrics.json says of it, with versions of its own: it may stay there when other
         metrics are measured again by later ones.
 
-        Of several objects `values` are the means, and `each` has the numbers of every one.
+        Of several objects `values` are the means, and `each` has the numbers of every one; so has
+        `recipes`, where not all were measured alike.
         """
         versions = {name: found for name in LIBRARIES if (found := installed_version(name))}
         cuda = device.type == "cuda"
         several = [each.values for each in measured]
         deviations = means([each.deviations for each in measured])
+        recipes = [each.recipe for each in measured]
+        alike = all(each == recipes[0] for each in recipes)
         return {
             "options": self.choice.options.resolved({}),
             "values": means(several),
@@ -176,7 +182,8 @@ class Judge:
             **({"deviations": deviations} if deviations else {}),
             "higher_is_better": self.metric.higher_is_better,
             **({"views": views} if views else {}),
-            **({"recipe": recipe} if (recipe := self.metric.recipe()) else {}),
+            **({"recipe": recipes[0]} if alike and recipes[0] else {}),
+            **({} if alike else {"recipes": recipes}),
             "made_by": {
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "plugin": str(self.source),
@@ -240,15 +247,21 @@ def build_judge(choice: Choice, plugins: Plugins, context: MetricContext) -> Jud
 
 def take_views(
     renderer: AbstractRenderer, cameras: CameraBatch, decode: Callable[[Latents], Images]
-) -> Batch:
-    """The scene's preview from every camera; `decode` makes pictures of a scene of latents.
+) -> Iterator[Batch]:
+    """The scene's preview from every camera, a few at a time, so that any number fits into memory.
 
-    A scene that is a picture looks the same from everywhere: it is shown once, without a camera.
+    `decode` makes pictures of a scene of latents. A scene that is a picture looks the same from
+    everywhere: it is shown once, without a camera.
     """
-    images = look(renderer, cameras, decode).images
-    if images.shape[1] != 3 or not bool(images.isfinite().all()):
-        raise ConfigError(
-            f"its scene draws {images.shape[1]} channels, or values that are not finite, where a "
-            "metric judges finite red, green and blue. Evaluate another run."
-        )
-    return Batch(images, cameras if len(images) == len(cameras) else None)
+    for start in range(0, len(cameras), AT_ONCE):
+        some = cameras.select(slice(start, start + AT_ONCE))
+        images = look(renderer, some, decode).images
+        if images.shape[1] != 3 or not bool(images.isfinite().all()):
+            raise ConfigError(
+                f"its scene draws {images.shape[1]} channels, or values that are not finite, where "
+                "a metric judges finite red, green and blue. Evaluate another run."
+            )
+        if len(images) != len(some):
+            yield Batch(images, None)
+            return
+        yield Batch(images, some)

@@ -68,7 +68,7 @@ class AbstractMetric(ABC):
         return None
 
     def deviations(self) -> dict[str, float]:
-        """Standard deviations over views of the numbers of `compute` that are means over them.
+        """Standard deviations of the numbers of `compute` that are means, over views as a rule.
 
         Asked before `reset`.
         """

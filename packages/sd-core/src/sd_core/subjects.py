@@ -89,18 +89,20 @@ class RunSubject(Subject):
         return Rings.seen_by(self.experiment.stages[self._scene.stage].cameras, self.options)
 
     @cached_property
-    def _usual(self) -> list[Batch]:
-        return self._taken(self._rings.cameras())
+    def _usual(self) -> list[list[Batch]]:
+        """Of each single scene, as several metrics look at them."""
+        return [list(batches()) for batches in self._taken(self._rings.cameras())]
 
     def objects(self, metric: AbstractMetric) -> list[Views]:
         rings = self._rings
         wanted = metric.wanted_cameras(
             distance=rings.distance, vertical_fov_deg=rings.vertical_fov_deg
         )
-        taken = self._usual if wanted is None else self._taken(wanted)
-        recipe = {} if wanted is None else self._own_views(wanted)
         prompt = self.experiment.options.prompt.text
-        return [Views(prompt, recipe, partial(list, [batch]), self.name) for batch in taken]
+        if wanted is None:
+            return [Views(prompt, {}, partial(list, own), self.name) for own in self._usual]
+        recipe = self._own_views(wanted)
+        return [Views(prompt, recipe, batches, self.name) for batches in self._taken(wanted)]
 
     def views(self) -> Table:
         return {**self._rings.recipe(), **self._picture()}
@@ -128,12 +130,12 @@ class RunSubject(Subject):
         for name in ("_scene", "_decode", "_rings", "_usual"):
             self.__dict__.pop(name, None)
 
-    def _taken(self, cameras: CameraBatch) -> list[Batch]:
+    def _taken(self, cameras: CameraBatch) -> list[Callable[[], Iterator[Batch]]]:
         """Of each single scene."""
         scenes = self._scene.renderer.single_scenes
-        device = next(scenes[0].parameters()).device
+        cameras = cameras.to(next(scenes[0].parameters()).device)
         # The prior is not built before there are latents to decode.
-        return [take_views(each, cameras.to(device), lambda z: self._decode(z)) for each in scenes]
+        return [partial(take_views, each, cameras, lambda z: self._decode(z)) for each in scenes]
 
     def _own_views(self, cameras: CameraBatch) -> Table:
         told = {"count": len(cameras), "distance": self._rings.distance}
@@ -142,7 +144,7 @@ class RunSubject(Subject):
     def _picture(self) -> Table:
         """Size and background; the latter is that of the renderer's options, if it has one."""
         background = self._renderer().model_dump(mode="json").get("background")
-        return {"size": list(self._usual[0].images.shape[2:]), "background": background}
+        return {"size": list(self._usual[0][0].images.shape[2:]), "background": background}
 
     def _renderer(self) -> Options:
         """Of the scene at this stage, which may have gone on with that of the one before."""

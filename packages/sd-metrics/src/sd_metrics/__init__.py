@@ -21,9 +21,9 @@ _BY_CLIP = [
     ),
     MetricEntry(
         name="clip-similarity",
-        summary="Mean cosine of the views and the prompt, as one CLIP sees them",
+        summary="Mean cosine of the views and the prompt, as CLIP sees them, or several",
         reference=_BRIDGE,
-        config="sd_metrics.clip_metrics:ClipOptions",
+        config="sd_metrics.clip_metrics:SimilarityOptions",
         build="sd_metrics.clip_metrics:ClipSimilarity",
         by_default=False,
     ),

@@ -213,16 +213,20 @@ class Ufid(Fid):
 class Kid(AbstractDistance):
     """kid: the kernel distance, MMD², of Inception's features or others; not times 1000.
 
-    kid      over all pictures at once, or the mean over subsets
-    kid-std  over subsets; not there where all are taken at once
+    Over all pictures at once, or else the mean over subsets with its deviation over them.
     """
 
     def __init__(self, options: KidOptions, context: MetricContext) -> None:
         super().__init__(options, _encoder(options, context, kind=options.extractor))
         self._options = options
+        self._deviations: dict[str, float] = {}
+
+    def deviations(self) -> dict[str, float]:
+        return self._deviations
 
     def distances(self, seen: list[Batch], reference: PictureFeatures) -> dict[str, float]:
         features, own = torch.cat(seen), self._options
+        self._deviations = {}
         size = own.subset_size
         if size is None:
             if max(len(features), len(reference)) <= ALL_AT_ONCE:
@@ -236,7 +240,8 @@ class Kid(AbstractDistance):
             size=size,
             generator=Generator().manual_seed(own.seed),
         )
-        return {"kid": found.mean, "kid-std": found.deviation}
+        self._deviations = {"kid": found.deviation}
+        return {"kid": found.mean}
 
     def remark(self) -> str | None:
         return None if self._options.weights is not None else _NOT_INCEPTION.format("KID")

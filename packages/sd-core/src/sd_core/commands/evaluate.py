@@ -28,7 +28,7 @@ from sd_core.evaluation_record import SCHEMA, merged, read_record
 from sd_core.experiment import Choice, Experiment
 from sd_core.experiment_options import Table
 from sd_core.metric import MetricContext
-from sd_core.picture_folder import PictureFolder
+from sd_core.picture_folder import Bad, PictureFolder
 from sd_core.plugins import Plugins
 from sd_core.report import check_report_folder, write_report
 from sd_core.run_folder import RunFolder
@@ -202,7 +202,8 @@ def _open_all(parsed: argparse.Namespace, plugins: Plugins, device: torch.device
         if path.is_dir():
             read_record(path / "metrics.json")  # a damaged one is told now, not after the work
         if path.is_dir() and not is_run(path):
-            pictures = PictureFolder.open(path, prompt=parsed.prompt, bad=parsed.bad_pictures)
+            bad: Bad = parsed.bad_pictures or "refuse"
+            pictures = PictureFolder.open(path, prompt=parsed.prompt, bad=bad)
             subjects.append(
                 PictureSubject(path, name, group or name, parsed.prior, pictures, device)
             )
@@ -214,7 +215,25 @@ def _open_all(parsed: argparse.Namespace, plugins: Plugins, device: torch.device
         subjects.append(
             RunSubject(path, name, method, prior, folder, experiment, options, parsed.stage)
         )
+    _refuse_without_effect(parsed, subjects)
     return _grouped(subjects, [group for _, group in folders])
+
+
+def _refuse_without_effect(parsed: argparse.Namespace, subjects: Sequence[Subject]) -> None:
+    of_runs = {"--views": parsed.views, "--elevation": parsed.elevation, "--stage": parsed.stage}
+    of_pictures = {"--prompt": parsed.prompt, "--bad-pictures": parsed.bad_pictures}
+    for kind, told, of, others in (
+        (RunSubject, of_runs, "runs", "pictures"),
+        (PictureSubject, of_pictures, "pictures", "runs"),
+    ):
+        if any(isinstance(subject, kind) for subject in subjects):
+            continue
+        for option, value in told.items():
+            if value is not None:
+                raise ConfigError(
+                    f"{option} is of {of}, and here are only {others}. Leave it out, or name "
+                    f"{of} too."
+                )
 
 
 def _grouped(subjects: list[Subject], groups: list[str | None]) -> list[Subject]:
