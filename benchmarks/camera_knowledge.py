@@ -70,8 +70,8 @@ def errors(
             noised = draw(prior.schedule, latents, t, generator)
             text = prior.encode_text([PROMPT] * len(latents))
             with torch.no_grad():
-                free, at_camera = estimator.predict_noise_pair(noised, text, where)
-            for place, noise in enumerate((at_camera, free)):
+                pair = estimator.predict_noise_pair(noised, text, where, generator=generator)
+            for place, noise in enumerate((pair.at_camera, pair.camera_free)):
                 seen[place].append((noise - noised.noise).square().mean())
         with_camera, without = (float(torch.stack(each).mean()) for each in seen)
         told.append(f"{with_camera:.4f} / {without:.4f}")

@@ -66,6 +66,7 @@ def fit(
     times: int = 1,
     *,
     predicted: Tensor | None = None,
+    shown: Tensor | None = None,
     seed: int = 0,
 ) -> float:
     loss = 0.0
@@ -75,6 +76,7 @@ def fit(
             some_condition(prior),
             CAMERAS,
             predicted=predicted,
+            shown=shown,
             step=STEP,
             generator=Generator().manual_seed(seed + index),
         )["estimator_loss"]

@@ -150,11 +150,9 @@ class _BrokenEstimator(EmpiricalEstimator):
         mixes = self.fault == f"mixes samples {'without' if cameras is None else 'with'} cameras"
         return noise.cumsum(dim=0) if mixes else noise
 
-    def fit(self, noised, condition, cameras, *, predicted, step, generator):
+    def fit(self, noised, condition, cameras, **told):
         self.commit("learning", noised)
-        return super().fit(
-            noised, condition, cameras, predicted=predicted, step=step, generator=generator
-        )
+        return super().fit(noised, condition, cameras, **told)
 
     def commit(self, when, noised):
         if self.fault == f"writes latents {when}":

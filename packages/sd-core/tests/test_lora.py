@@ -26,7 +26,7 @@ from lora_world import (
     some_noised,
 )
 from sd_core.baselines.vsd import VSD, VSDOptions
-from sd_core.estimator import EstimatorOptions
+from sd_core.estimator import EstimatorOptions, NoisePair
 from sd_core.guidance import GuidanceContext
 from sd_core.prior import AbstractPrior
 from sd_core.priors.diffusion.diffusion_prior import StableDiffusionPrior
@@ -286,20 +286,41 @@ def test_two_estimators_on_one_network_do_not_disturb_each_other(
 # Cameras
 
 
-def test_the_pair_is_both_scores_in_one_call(prior: StableDiffusionPrior) -> None:
-    estimator = learner(prior, SHARED, camera_start="random")
+def ask_pair(estimator: LoraEstimator, prior: StableDiffusionPrior, seed: int = 0) -> NoisePair:
+    noised, condition = some_noised(prior), some_condition(prior)
+    generator = Generator().manual_seed(seed)
+    return estimator.predict_noise_pair(noised, condition, CAMERAS, generator=generator)
+
+
+@pytest.mark.parametrize("learning", [QUICK, SHARED], ids=["own draws", "shared noise"])
+def test_the_pair_is_both_scores(prior: StableDiffusionPrior, learning: EstimatorOptions) -> None:
+    estimator = learner(prior, learning, camera_start="random")
     fit(estimator, prior, 2)
+    pair = ask_pair(estimator, prior)
+    torch.testing.assert_close(pair.camera_free, ask(estimator, prior, camera=False).detach())
+    torch.testing.assert_close(pair.at_camera, ask(estimator, prior).detach())
+    assert not torch.allclose(pair.camera_free, pair.at_camera)
+
+
+def test_the_pair_is_one_call_or_two_of_which_one_saves_the_training_its_own(
+    prior: StableDiffusionPrior,
+) -> None:
     with counted_calls(prior.network) as calls:
-        pair = estimator.predict_noise_pair(some_noised(prior), some_condition(prior), CAMERAS)
-    assert calls == [2 * BATCH]
-    for noise, camera in zip(pair, (False, True), strict=True):
-        torch.testing.assert_close(noise, ask(estimator, prior, camera=camera))
-    one, two = learner(prior, SHARED), learner(prior, SHARED)
+        pair = ask_pair(learner(prior), prior)
+        with torch.no_grad():
+            ask_pair(learner(prior, SHARED), prior)
+    assert calls == [2 * BATCH, 2 * BATCH] and pair.observed == {}
+    half = SHARED.model_copy(update={"camera_dropout": 0.5})
+    one, two = learner(prior, half), learner(prior, half)
     two.load_state_dict(one.state_dict())
-    _, at_camera = one.predict_noise_pair(some_noised(prior), some_condition(prior), CAMERAS)
-    fit(one, prior, predicted=at_camera)  # half of a batched call trains too
-    fit(two, prior)
-    torch.testing.assert_close(one.state_dict(), two.state_dict(), rtol=1e-4, atol=1e-5)
+    pairs = [ask_pair(one, prior, seed).observed for seed in range(8)]
+    mixed = next(each for each in pairs if 0 < each["shown"].sum() < BATCH)
+    with counted_calls(prior.network) as calls:
+        ask_pair(one, prior)
+        fit(one, prior, **mixed)
+    assert calls == [BATCH, BATCH]
+    fit(two, prior, shown=mixed["shown"])  # a pass of its own, with the same cameras
+    assert_equal_states(one.state_dict(), two.state_dict())
 
 
 def test_without_cameras_in_training_the_mlp_does_not_move(prior: StableDiffusionPrior) -> None:

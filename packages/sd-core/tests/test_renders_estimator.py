@@ -33,13 +33,13 @@ def test_without_a_camera_it_is_the_score_of_the_last_renders_and_with_one_the_d
     with counted_calls(prior.network) as calls:
         for index, some in enumerate(renders):
             noised = draw(prior.schedule, some, torch.tensor([900, 990]), generator)
-            free, at_camera = estimator.predict_noise_pair(noised, text, CAMERAS)
+            pair = estimator.predict_noise_pair(noised, text, CAMERAS, generator=generator)
             told = estimator.fit(
                 noised, text, CAMERAS, predicted=None, step=Step(index, 4), generator=generator
             )
             assert told == {}
     assert calls == []  # the network is not asked
-    assert torch.equal(at_camera, noised.noise)
+    assert torch.equal(pair.at_camera, noised.noise) and pair.observed == {}
 
     bank = torch.cat([renders[3], renders[2], renders[1]]).flatten(1).double()  # four, and its own
     for place, t in enumerate((900, 990)):
@@ -47,7 +47,9 @@ def test_without_a_camera_it_is_the_score_of_the_last_renders_and_with_one_the_d
         x = noised.noisy[place].flatten().double()
         weights = (-(x - alpha * bank).square().sum(dim=1) / (2 * sigma**2)).softmax(dim=0)
         expected = (x - alpha * (weights @ bank)) / sigma
-        torch.testing.assert_close(free[place].flatten().double(), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            pair.camera_free[place].flatten().double(), expected, rtol=1e-4, atol=1e-4
+        )
         assert 0.05 < float(weights.max()) < 0.95  # a mixture, not one of them
 
 

@@ -65,15 +65,26 @@ def test_zero_entropy_is_vsd_to_the_bit_while_the_estimator_learns(folder, prese
     assert torch.equal(*found)
 
 
-def test_both_scores_are_one_call_and_a_step_is_three(prior):
-    method = esd(prior)
+def test_a_step_is_three_calls_whether_the_estimator_trains_at_the_steps_noise_or_its_own(prior):
     with counted_calls(prior.network) as calls:
-        take(method, prior, 1)
-    # The prior with and without text; the estimator with and without camera; its own training.
+        take(esd(prior), prior, 1)
+    # The prior with and without text; the half of the estimator's pair that trains it; the other.
+    assert calls == [2 * BATCH, BATCH, BATCH]
+    with counted_calls(prior.network) as calls:
+        take(esd(prior, estimator={"shared_noise": False}), prior, 1)
+    # The prior; both scores; the training at another t and noise.
     assert calls == [2 * BATCH, 2 * BATCH, BATCH]
     with counted_calls(prior.network) as calls:
         take(esd(prior, entropy_weight=0, estimator={"camera_dropout": 0}), prior, 1)
     assert calls == [2 * BATCH, BATCH]
+
+
+def test_a_share_of_the_samples_trains_without_its_camera(prior):
+    """p_∅ = 1: the camera's MLP, which starts at 0, never moves; p_∅ = 0: it does."""
+    for dropout, moves in ((1, False), (0, True)):
+        method = esd(prior, estimator={**LEARNING, "camera_dropout": dropout, "weight_decay": 0})
+        take(method, prior, 2)
+        assert bool(method.estimator.camera_condition.mlp[2].weight.any()) == moves
 
 
 def test_the_camera_free_score_is_the_estimators_without_a_camera_and_with_its_text(prior):

@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from torch import Generator, nn
+from jaxtyping import Bool
+from torch import Generator, Tensor, nn
 
 from sd_core.cameras import CameraBatch
 from sd_core.condition import Condition
@@ -40,6 +42,15 @@ class EstimatorOptions(Options):
     )
 
 
+@dataclass(frozen=True, eq=False)
+class NoisePair:
+    """ε_φ(x_t, y) and ε_φ(x_t, c, y), and what `fit` may be handed of how they came about."""
+
+    camera_free: Latents
+    at_camera: Latents
+    observed: Mapping[str, Tensor] = field(default_factory=dict)  # predicted and shown
+
+
 class AbstractNoiseEstimator(nn.Module, ABC):
     """ε_φ(x_t, c, y): the score of the distribution of renders, as the scene is now.
 
@@ -59,12 +70,21 @@ class AbstractNoiseEstimator(nn.Module, ABC):
         """
 
     def predict_noise_pair(
-        self, noised: Noised, condition: Condition, cameras: CameraBatch
-    ) -> tuple[Latents, Latents]:
-        """(ε_φ(x_t, y), ε_φ(x_t, c, y)): camera-free and at the camera. A network batches them."""
-        return (
-            self.predict_noise(noised, condition, None),
-            self.predict_noise(noised, condition, cameras),
+        self,
+        noised: Noised,
+        condition: Condition,
+        cameras: CameraBatch,
+        *,
+        generator: Generator,
+    ) -> NoisePair:
+        """Both scores at once: camera-free and at the camera.
+
+        As of `predict_noise`, with gradients on a part may carry the graph that trains; which
+        samples of it lose their camera is then drawn here.
+        """
+        return NoisePair(
+            camera_free=self.predict_noise(noised, condition, None),
+            at_camera=self.predict_noise(noised, condition, cameras),
         )
 
     @abstractmethod
@@ -75,10 +95,13 @@ class AbstractNoiseEstimator(nn.Module, ABC):
         cameras: CameraBatch,
         *,
         predicted: Latents | None,
+        shown: Bool[Tensor, " batch"] | None = None,
         step: Step,
         generator: Generator,
     ) -> Mapping[str, float]:
         """Learn from one batch of renders; gives what is worth logging, such as the loss.
 
-        `predicted` is what `predict_noise` gave for `noised` in this step, with its graph.
+        `predicted` is what was predicted for `noised` in this step, with its graph: by
+        `predict_noise` at all cameras, or as a pair's `observed` has it, where only those samples
+        that are `shown` saw their camera.
         """

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Generator
 
 from sd_core.baselines.vsd import VSD, VSDOptions
@@ -76,8 +77,9 @@ class ESD(VSD):
         entropy_weight = entropy_weight_at(self.config, step)
         if entropy_weight == 0:  # one score, whose pass also trains the estimator
             return super().source(noised, cameras, step=step, generator=generator)
-        camera_free, at_camera = self.estimator.predict_noise_pair(
-            noised, self.plain(cameras), cameras
-        )
-        source = esd_source(camera_free, at_camera, entropy_weight)
-        return Prediction(source, logs={"entropy_weight": entropy_weight})
+        with torch.enable_grad():  # half of the pass also trains the estimator
+            pair = self.estimator.predict_noise_pair(
+                noised, self.plain(cameras), cameras, generator=generator
+            )
+        source = esd_source(pair.camera_free, pair.at_camera, entropy_weight)
+        return Prediction(source, pair.observed, {"entropy_weight": entropy_weight})

@@ -54,6 +54,7 @@ class VSD(ResidualGuidance):
             self.plain(cameras),
             cameras,
             predicted=seen.source.get("predicted"),
+            shown=seen.source.get("shown"),
             step=step,
             generator=generator,
         )

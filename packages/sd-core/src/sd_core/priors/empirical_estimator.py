@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
@@ -61,6 +62,7 @@ class EmpiricalEstimator(AbstractNoiseEstimator):
         cameras: CameraBatch,
         *,
         predicted: Latents | None,
+        shown: Bool[Tensor, " batch"] | None = None,
         step: Step,
         generator: Generator,
     ) -> Mapping[str, float]:

@@ -13,7 +13,7 @@ from sd_core.cameras import CameraBatch
 from sd_core.condition import Condition
 from sd_core.config import Options, option
 from sd_core.errors import ConfigError, NonFiniteGradientError
-from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions
+from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions, NoisePair
 from sd_core.noising import Noised, NoiseSchedule, draw
 from sd_core.priors.diffusion.camera_condition import CameraCondition, CameraStart
 from sd_core.priors.diffusion.lora_adapter import LoraAdapter
@@ -129,19 +129,43 @@ class LoraEstimator(AbstractNoiseEstimator):
             return self._noise(noised, condition, cameras, shown)
 
     def predict_noise_pair(
-        self, noised: Noised, condition: Condition, cameras: CameraBatch
-    ) -> tuple[Latents, Latents]:
-        """(ε_φ(x_t, y), ε_φ(x_t, c, y)): camera-free and at the camera, in one batched call."""
-        shown = torch.zeros_like(noised.t, dtype=torch.bool)
-        with torch.set_grad_enabled(self._worth_a_graph(noised)):
-            both = self._noise(
-                noised.repeat(2),
-                Condition.concatenate([condition, condition]),
-                cameras.repeat(2),
-                torch.cat([shown, ~shown]),
-            )
+        self,
+        noised: Noised,
+        condition: Condition,
+        cameras: CameraBatch,
+        *,
+        generator: Generator,
+    ) -> NoisePair:
+        """Both scores in one batched call; or, where one half of it is to train, in two.
+
+        The half that trains has p_∅ of its samples without their camera and a graph, the other
+        half the remaining ones and none: what would train alone is one forward pass less.
+        """
+        if self._worth_a_graph(noised) and not noised.noisy.requires_grad:
+            return self._learning_pair(noised, condition, cameras, generator)
+        hidden = torch.zeros_like(noised.t, dtype=torch.bool)
+        both = self._noise(
+            noised.repeat(2),
+            Condition.concatenate([condition, condition]),
+            cameras.repeat(2),
+            torch.cat([hidden, ~hidden]),
+        )
         camera_free, at_camera = both.chunk(2)
-        return camera_free, at_camera
+        return NoisePair(camera_free, at_camera)
+
+    def _learning_pair(
+        self, noised: Noised, condition: Condition, cameras: CameraBatch, generator: Generator
+    ) -> NoisePair:
+        shown = self._draw_shown(noised, generator)
+        predicted = self._noise(noised, condition, cameras, shown)
+        with torch.no_grad():
+            other = self._noise(noised, condition, cameras, ~shown)
+        own, at_camera = predicted.detach(), shown.view(-1, 1, 1, 1)
+        return NoisePair(
+            camera_free=torch.where(at_camera, other, own),
+            at_camera=torch.where(at_camera, own, other),
+            observed={"predicted": predicted, "shown": shown},
+        )
 
     def fit(
         self,
@@ -150,22 +174,26 @@ class LoraEstimator(AbstractNoiseEstimator):
         cameras: CameraBatch,
         *,
         predicted: Latents | None,
+        shown: Bool[Tensor, " batch"] | None = None,
         step: Step,
         generator: Generator,
     ) -> Mapping[str, float]:
         """K updates, each at fresh t ~ U{0 .. T-1} and ε, or at the scene's own (`shared_noise`).
 
-        `predicted` is ε_φ at `noised` and `cameras`. It saves the first update its forward pass,
-        where that has the same t and noise and no sample that loses its camera.
+        `predicted` is ε_φ at `noised` and those `cameras` that are `shown` (by default all). It
+        saves the first update its forward pass, where that has the same t and noise, and as many
+        samples without their camera as the update draws, unless `shown` was drawn for it.
         """
         losses = []
         for update in range(self.learning.updates_per_step):
-            shown = self._draw_shown(noised, generator)
+            told = shown if update == 0 else None
+            own = self._draw_shown(noised, generator) if told is None else told
             seen = noised if self.learning.shared_noise else self._redraw(noised, generator)
-            noise = predicted if update == 0 and self._fits(predicted, shown) else None
+            fits = self._has_graph(predicted) and (told is not None or self._all_see(own))
+            noise = predicted if update == 0 and fits else None
             with torch.enable_grad():
                 if noise is None:
-                    noise = self._noise(seen, condition, cameras, shown)
+                    noise = self._noise(seen, condition, cameras, own)
                 losses.append(self._update(self._loss(noise, seen), step))
         return {"estimator_loss": sum(losses) / len(losses)}
 
@@ -245,14 +273,13 @@ class LoraEstimator(AbstractNoiseEstimator):
         t = torch.randint(len(schedule), (len(noised),), generator=generator, device=device)
         return draw(schedule, noised.clean, t, generator)
 
-    def _fits(self, predicted: Latents | None, shown: Bool[Tensor, " batch"]) -> bool:
-        """Whether `predicted` is what the forward pass would give, with its graph."""
-        return (
-            predicted is not None
-            and predicted.requires_grad
-            and self.learning.shared_noise
-            and (self.camera_condition is None or bool(shown.all()))
-        )
+    def _has_graph(self, predicted: Latents | None) -> bool:
+        """Whether `predicted`, made at the scene's own t and noise, can train."""
+        return predicted is not None and predicted.requires_grad and self.learning.shared_noise
+
+    def _all_see(self, shown: Bool[Tensor, " batch"]) -> bool:
+        """Whether that is the pass in which every sample is at its camera."""
+        return self.camera_condition is None or bool(shown.all())
 
     def _worth_a_graph(self, noised: Noised) -> bool:
         """Whether anyone will go back through a prediction; its graph holds all activations."""
