@@ -28,6 +28,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "usd": {"name": "usd"},
     "usd, jacobian vae": {"name": "usd", "jacobian": "vae"},
     "usd, jacobian none": {"name": "usd", "jacobian": "none"},
+    "jsd": {"name": "jsd"},
+    "jsd, released": {"name": "jsd", "preset": "released"},
 }
 
 

@@ -83,12 +83,18 @@ def folder(request, tmp_path):
     return save_tiny_pipeline(tmp_path / "model", request.param)
 
 
-def plan_of(folder, **options):
+def plan_of(folder, *, backward_through=(), **options):
     from sd_core.priors.diffusion.memory_plan import plan_memory
     from sd_core.priors.diffusion.stable_diffusion import StableDiffusionOptions
 
     config = StableDiffusionOptions(model=str(folder), **options)
-    return plan_memory(config, device=torch.device("cpu"), batch=2, has_estimator=True)
+    return plan_memory(
+        config,
+        device=torch.device("cpu"),
+        batch=2,
+        has_estimator=True,
+        backward_through=frozenset(backward_through),
+    )
 
 
 def test_the_planned_weights_are_those_of_the_loaded_model(folder):
@@ -107,6 +113,20 @@ def test_the_planned_weights_are_those_of_the_loaded_model(folder):
 def test_an_estimator_of_renders_needs_no_memory_of_its_own(folder):
     learned, kept = plan_of(folder), plan_of(folder, estimator={"kind": "renders"})
     assert learned.passing.keys() - kept.passing.keys() == {"estimator, 2 forward and backward"}
+
+
+def test_what_a_method_differentiates_is_in_the_plan(folder):
+    usual = plan_of(folder)
+    decoder = plan_of(folder, backward_through=["decoder"])
+    network = plan_of(folder, backward_through=["network", "decoder"])
+    (through_decoder,) = decoder.passing.keys() - usual.passing.keys()
+    (through_both,) = network.passing.keys() - usual.passing.keys()
+    assert through_decoder == "decoder, 2 forward and backward"
+    assert through_both == "network, 4, and decoder, 2, forward and backward"
+    least = max(
+        usual.passing["estimator, 2 forward and backward"], decoder.passing[through_decoder]
+    )
+    assert network.passing[through_both] > least
 
 
 def test_half_precision_halves_the_plan(folder):

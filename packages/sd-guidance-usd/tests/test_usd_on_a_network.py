@@ -145,3 +145,24 @@ def test_it_asks_the_network_as_often_as_vsd(prior, jacobian):
 def test_the_network_gathers_no_gradients(prior):
     answer(usd(prior), prior)
     assert all(each.grad is None for each in prior.network.parameters())
+
+
+@pytest.mark.parametrize("jacobian", ["full", "vae", "none"])
+def test_the_options_name_what_the_gradient_goes_back_through(prior, jacobian, monkeypatch):
+    """The plan of memory of `score-distill doctor` believes them."""
+    gone = set()
+
+    def watched(ask, part):
+        def call(*arguments, **told):
+            found = ask(*arguments, **told)
+            if found.requires_grad:
+                found.register_hook(lambda _: gone.add(part))
+            return found
+
+        return call
+
+    for name, part in (("decode", "decoder"), ("predict_guided", "network")):
+        monkeypatch.setattr(prior, name, watched(getattr(prior, name), part))
+    method = usd(prior, jacobian=jacobian)
+    answer(method, prior)
+    assert method.config.backward_through() == gone

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,9 @@ from sd_core.shapes import Latents, Timesteps
 from sd_core.step import Step
 from sd_core.timesteps import TimestepOptions, sample_timesteps
 from sd_core.weighting import Weighting, weight
+
+# Parts of a prior whose passes may be large.
+PriorPart = Literal["network", "decoder"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +169,10 @@ class ResidualOptions(Options):
     )
     weight: Weighting = option("sigma-squared", "Weight of the residual over time.", symbol="w(t)")
     timesteps: TimestepOptions = option(TimestepOptions(), "Which t at which step.", symbol="t")
+
+    def backward_through(self) -> frozenset[PriorPart]:
+        """What of the prior the method differentiates, for the plan of memory."""
+        return frozenset()
 
 
 class ResidualGuidance(AbstractResidual):

@@ -10,6 +10,7 @@ from sd_core.baselines.vsd import VSDOptions
 from sd_core.config import option
 from sd_core.correction import Limit
 from sd_core.presets import PresetOptions
+from sd_core.residual import PriorPart
 from sd_core.timesteps import TimestepOptions
 from sd_guidance_usd.matching import MatchingOptions
 from sd_guidance_usd.phrases import PROMPT, check_phrase
@@ -170,6 +171,14 @@ class USDOptions(PresetOptions, VSDOptions):
     timesteps: TimestepOptions = option(
         TimestepOptions(schedule="back-and-forth"), "Which t at which step.", symbol="t"
     )
+
+    def backward_through(self) -> frozenset[PriorPart]:
+        through: dict[Jacobian, tuple[PriorPart, ...]] = {
+            "full": ("network", "decoder"),
+            "vae": ("decoder",),
+            "none": (),
+        }
+        return frozenset(through[self.jacobian])
 
     @model_validator(mode="after")
     def _all_that_is_told_counts(self) -> "USDOptions":

@@ -15,6 +15,7 @@ from sd_core.experiment import Choice, Experiment
 from sd_core.experiment_options import read_experiment_file
 from sd_core.made_by import LIBRARIES, installed_version
 from sd_core.plugins import Plugins
+from sd_core.residual import PriorPart, ResidualOptions
 
 # Module, what it gives, whether it is of use on a CPU. None is needed.
 OPTIONAL = (
@@ -133,6 +134,7 @@ def _memory(path: Path, plugins: Plugins) -> Iterator[str]:
             device=device,
             batch=stage.cameras.batch,
             has_estimator=_learns(stage.guidance),
+            backward_through=_backward_through(stage.guidance),
         )
         yield f"  stage {index}, {stage.guidance.entry.name}, {stage.cameras.batch} views a step:"
         for name, size in plan.held.items():
@@ -149,3 +151,10 @@ def _memory(path: Path, plugins: Plugins) -> Iterator[str]:
 def _learns(method: Choice) -> bool:
     """Whether the method, or one that it is made of, trains an estimator."""
     return any("estimator" in type(each.options).model_fields for each in method.with_parts())
+
+
+def _backward_through(method: Choice) -> frozenset[PriorPart]:
+    """What of the prior the method, or one that it is made of, differentiates."""
+    options = [each.options for each in method.with_parts()]
+    told = [each.backward_through() for each in options if isinstance(each, ResidualOptions)]
+    return frozenset().union(*told)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sd_core.priors.diffusion.dry_run import peak_bytes
 from sd_core.priors.diffusion.family import family_of
@@ -22,6 +22,7 @@ from sd_core.priors.diffusion.stable_diffusion import (
     picture_size,
     precisions,
 )
+from sd_core.residual import PriorPart
 
 META = torch.device("meta")
 TEXT_TOKENS = 77  # the window of CLIP's text encoders
@@ -41,9 +42,17 @@ class MemoryPlan:
 
 
 def plan_memory(
-    config: StableDiffusionOptions, *, device: torch.device, batch: int, has_estimator: bool
+    config: StableDiffusionOptions,
+    *,
+    device: torch.device,
+    batch: int,
+    has_estimator: bool,
+    backward_through: frozenset[PriorPart] = frozenset(),
 ) -> MemoryPlan:
-    """For `batch` views a step, classifier-free guidance on. The model must be on this machine."""
+    """For `batch` views a step, classifier-free guidance on. The model must be on this machine.
+
+    `backward_through` is what of the prior the method differentiates.
+    """
     files = open_model(find_model(config.model, config.revision), FileOptions(config.variant))
     family = family_of(files)
     dtype, vae_dtype = precisions(config, files, device)
@@ -56,7 +65,7 @@ def plan_memory(
         parts = [part for part in ("text_encoder", "text_encoder_2") if files.has(part)]
         held["text encoders"] = sum(_bytes(_blank(files, part, dtype)) for part in parts)
 
-    def predict(count: int) -> object:
+    def predict(count: int) -> Tensor:
         noisy = torch.empty(count, *shape, device=META, dtype=dtype, requires_grad=True)
         t = torch.empty(count, device=META, dtype=torch.long)
         return family.predict(network, noisy, t, _blank_text(network, count, dtype))
@@ -67,6 +76,10 @@ def plan_memory(
         moments = codec.vae.encode((2 * pictures - 1).to(vae_dtype)).latent_dist.mean
         moments.backward(torch.empty_like(moments))
 
+    def decode(latents: Tensor) -> None:
+        codec = LatentCodec(vae, files.read_json("vae/config.json"), picture_size=size)
+        _backward(codec.vae.decode(latents.to(vae_dtype)).sample)
+
     passing = {
         f"network, {2 * batch} at once": peak_bytes(_without_graph(lambda: predict(2 * batch))),
         f"VAE, {batch} forward and backward": peak_bytes(encode),
@@ -74,6 +87,12 @@ def plan_memory(
     if has_estimator and config.estimator.kind == "lora":
         learn = f"estimator, {batch} forward and backward"
         passing[learn] = peak_bytes(lambda: _backward(predict(batch)))
+    if "network" in backward_through:
+        through = f"network, {2 * batch}, and decoder, {batch}, forward and backward"
+        passing[through] = peak_bytes(lambda: decode(predict(2 * batch)[:batch]))
+    elif "decoder" in backward_through:
+        latents = torch.empty(batch, *shape, device=META, requires_grad=True)
+        passing[f"decoder, {batch} forward and backward"] = peak_bytes(lambda: decode(latents))
     return MemoryPlan(held, passing)
 
 
