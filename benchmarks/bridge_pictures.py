@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from _frechet import frechet_distance
 from _report import machine, write_section
 from jaxtyping import Float
 from PIL import Image
@@ -38,6 +37,8 @@ from sd_core.sampling import ddim_sample
 from sd_core.shapes import Images
 from sd_core.show import look
 from sd_core.tables import markdown
+from sd_metrics.frechet import frechet_distance
+from sd_metrics.moments import Moments
 from sd_toybox.model.clip_reader import ClipReader
 from sd_toybox.model.folders import CLIP, shipped_folder
 from sd_toybox.model.toybox_prior import ToyboxOptions, build
@@ -215,14 +216,14 @@ def main() -> None:
 def summary(jobs: Sequence[Job], captions: Sequence[str]) -> tuple[str, Images]:
     """The table, and for each method a row of its first pictures."""
     features, real = Features(), renders(captions)
-    of_real = features.of(real)
+    of_real = [Moments.of(each) for each in features.of(real)]
     rows, shown = [], []
     for method in dict.fromkeys(job.method for job in jobs):
         own = [job for job in jobs if job.method == method]
         made = torch.stack([read(job.path) for job in own])
         shown.append(made[:PICTURED])
         distances = [
-            f"{frechet_distance(one, other):.3f} ± {spread_of(one, other):.3f}"
+            f"{frechet_distance(Moments.of(one), other):.3f} ± {spread_of(one, other):.3f}"
             for one, other in zip(features.of(made), of_real, strict=True)
         ]
         seconds = [json.loads(job.told.read_text("utf-8"))["seconds"] for job in own]
@@ -254,11 +255,11 @@ def read(path: Path) -> Tensor:
         return torch.from_numpy(np.array(image.convert("RGB"))).movedim(2, 0).float() / 255
 
 
-def spread_of(made: Tensor, real: Tensor) -> float:
+def spread_of(made: Float[Tensor, "b f"], real: Moments) -> float:
     """Standard deviation of the distance over bootstrap draws of what was made."""
     generator = Generator().manual_seed(0)
     draws = [torch.randint(len(made), (len(made),), generator=generator) for _ in range(50)]
-    return statistics.stdev(frechet_distance(made[draw], real) for draw in draws)
+    return statistics.stdev(frechet_distance(Moments.of(made[draw]), real) for draw in draws)
 
 
 if __name__ == "__main__":
