@@ -243,7 +243,7 @@ def test_a_metric_of_whole_methods_sees_each_object_once(judged):
         ["b", "", "1"],
         ["theirs, mean ± std, n = 2", "0.8", "1.5 ± 0.71"],
     ]
-    assert set(told) == {"wrote theirs/a/metrics.json", "wrote theirs/b/metrics.json"}
+    assert told == ["wrote theirs/a/metrics.json", "wrote theirs/b/metrics.json"]
 
 
 def test_a_whole_method_that_cannot_be_judged_is_one_line(judged):

@@ -134,6 +134,7 @@ class Findings:
     rows: dict[str, Row] = field(default_factory=dict)
     of_methods: dict[str, dict[Column, float]] = field(default_factory=dict)
     recipe: Table = field(default_factory=lambda: {"subjects": {}, "methods": {}})
+    _told: set[str] = field(default_factory=set)
 
     def judge(self, method: str, subjects: Sequence[Subject], panel: Panel) -> None:
         """Each subject alone, and by the metrics of that scope all together."""
@@ -167,7 +168,7 @@ class Findings:
                     entries[judge.name] = entry
             except ScoreDistillationError as error:
                 _tell(f"score-distill: {subject.name}, {judge.name}: {error}")
-        _write(subject.record, {"views": views, "scene": scene, "metrics": entries})
+        self._write(subject.record, {"views": views, "scene": scene, "metrics": entries})
         told = {"path": str(subject.path), "method": subject.method, "views": views, "scene": scene}
         self.recipe["subjects"][subject.name] = {**told, "metrics": entries}
         values = {(name, key): v for name, e in entries.items() for key, v in e["values"].items()}
@@ -185,9 +186,27 @@ class Findings:
         for name in dict.fromkeys(names):
             told = self.recipe["subjects"][name]
             record = {key: told[key] for key in ("views", "scene")}
-            _write(Path(told["path"]) / "metrics.json", {**record, "metrics": {judge.name: entry}})
+            self._write(
+                Path(told["path"]) / "metrics.json", {**record, "metrics": {judge.name: entry}}
+            )
         values = {(judge.name, key): value for key, value in measured.values.items()}
         self.of_methods.setdefault(method, {}).update(values)
+
+    def _write(self, path: Path, told: Table) -> None:
+        """What cannot be written is told; the table and the report have it all the same."""
+        if not told["metrics"]:
+            return
+        try:
+            record, dropped = merged(read_record(path), {"schema": SCHEMA, **told})
+            write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+        except ScoreDistillationError as error:
+            _tell(f"score-distill: not recorded: {error}")
+            return
+        lost = f", without {', '.join(dropped)}: of other views or another scene" if dropped else ""
+        line = f"wrote {path}{lost}"
+        if line not in self._told:  # metrics of whole methods are written one after the other
+            self._told.add(line)
+            _tell(line)
 
 
 def _open_all(parsed: argparse.Namespace, plugins: Plugins, device: torch.device) -> list[Subject]:
@@ -276,20 +295,6 @@ def _alone(judge: Judge, name: str, objects: Sequence[Views], device: torch.devi
         return None
     entry = judge.entry(measured, objects[0].recipe, device)
     return {**entry, "prompts": prompts} if len(set(prompts)) > 1 else entry
-
-
-def _write(path: Path, told: Table) -> None:
-    """What cannot be written is told; the table and the report have it all the same."""
-    if not told["metrics"]:
-        return
-    try:
-        record, dropped = merged(read_record(path), {"schema": SCHEMA, **told})
-        write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
-    except ScoreDistillationError as error:
-        _tell(f"score-distill: not recorded: {error}")
-        return
-    lost = f", without {', '.join(dropped)}: of other views or another scene" if dropped else ""
-    _tell(f"wrote {path}{lost}")
 
 
 def _tell(line: str) -> None:
