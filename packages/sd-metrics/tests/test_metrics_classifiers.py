@@ -139,9 +139,13 @@ def test_a_prior_with_neither_classifier_nor_texts_is_refused(models):
 def test_a_text_that_the_clip_cannot_read_whole_names_the_option(models):
     long = context(classifier=None, clip=models["clip"], classes=("a", "x" * 70))
     message = refused(build_classifier, ClassifierOptions(), long)
-    assert "has 72 tokens" in message and "--set METRIC.classifier=" in message
-    with pytest.raises(ConfigError, match="with the metric's option model"):
-        shared_clip(str(models["clip"]), CPU).texts(["x" * 70])
+    assert "has 72 tokens" in message and "METRIC.classifier=" in message
+
+
+def test_one_clip_serves_the_classifier_and_the_metrics_that_ask_it_for_texts(models):
+    world = context(classifier=None, clip=models["clip"], classes=("a", "b"))
+    classifier = build_classifier(ClassifierOptions(), world)
+    assert classifier._clip is shared_clip(str(models["clip"]), CPU)
 
 
 def test_a_network_without_a_head_is_refused(models):

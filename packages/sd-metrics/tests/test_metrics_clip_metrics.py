@@ -110,7 +110,7 @@ def test_a_prompt_that_is_not_read_whole_is_refused_and_names_the_option(clip):
     with pytest.raises(ConfigError, match="has 72 tokens") as caught:
         fed(ClipDistance, clip, pictures(1), prompt="x" * 70)
     message = str(caught.value)
-    assert "the metric's option model: --set METRIC.model=" in message and "\n" not in message
+    assert "in the metric's options: --set METRIC.model=" in message and "\n" not in message
 
 
 def test_the_recipe_names_the_model_and_the_arrows_are_opposite(clip, other):

@@ -29,7 +29,6 @@ from sd_metrics.shared_models import shared_clip
 
 # Where a classifier's files name no size: that of ImageNet's networks.
 _USUAL_SIZE = 224
-_REMEDY = "Name a classifier of pictures instead: --set METRIC.classifier=..."
 
 
 @runtime_checkable
@@ -146,7 +145,8 @@ def build_classifier(options: ClassifierOptions, context: MetricContext) -> Pict
     if model is None and options.weights is None and len(encoders.classes) < 2:
         raise ConfigError(
             f"the prior names no classifier of pictures, and {len(encoders.classes)} texts to tell "
-            f"them apart by, expected two or more. {_REMEDY}"
+            "them apart by, expected two or more. Name a classifier of pictures: "
+            "--set METRIC.classifier=..."
         )
     key = (options.weights, model, encoders.clip, encoders.classes, str(device))
     found = _made.get(key)
@@ -156,7 +156,7 @@ def build_classifier(options: ClassifierOptions, context: MetricContext) -> Pict
         elif model is not None:
             found = TrainedClassifier(model, device=device)
         else:
-            clip = shared_clip(encoders.clip, device, remedy=_REMEDY)
+            clip = shared_clip(encoders.clip, device)
             found = TextsClassifier(encoders.classes, clip)
         _made[key] = found
     return found
