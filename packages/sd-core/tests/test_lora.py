@@ -310,6 +310,7 @@ def test_the_pair_is_one_call_or_two_of_which_one_saves_the_training_its_own(
         with torch.no_grad():
             ask_pair(learner(prior, SHARED), prior)
     assert calls == [2 * BATCH, 2 * BATCH] and pair.observed == {}
+    assert not pair.at_camera.requires_grad  # nobody would go back through it
     half = SHARED.model_copy(update={"camera_dropout": 0.5})
     one, two = learner(prior, half), learner(prior, half)
     two.load_state_dict(one.state_dict())

@@ -141,15 +141,17 @@ class LoraEstimator(AbstractNoiseEstimator):
         The half that trains has p_∅ of its samples without their camera and a graph, the other
         half the remaining ones and none: what would train alone is one forward pass less.
         """
-        if self._worth_a_graph(noised) and not noised.noisy.requires_grad:
+        worth_a_graph = self._worth_a_graph(noised)
+        if worth_a_graph and not noised.noisy.requires_grad:
             return self._learning_pair(noised, condition, cameras, generator)
         hidden = torch.zeros_like(noised.t, dtype=torch.bool)
-        both = self._noise(
-            noised.repeat(2),
-            Condition.concatenate([condition, condition]),
-            cameras.repeat(2),
-            torch.cat([hidden, ~hidden]),
-        )
+        with torch.set_grad_enabled(worth_a_graph):
+            both = self._noise(
+                noised.repeat(2),
+                Condition.concatenate([condition, condition]),
+                cameras.repeat(2),
+                torch.cat([hidden, ~hidden]),
+            )
         camera_free, at_camera = both.chunk(2)
         return NoisePair(camera_free, at_camera)
 
