@@ -128,6 +128,12 @@ def test_options_without_effect_are_refused(values, told):
         options(**values)
 
 
+def test_options_of_matching_are_not_lost_where_the_prior_makes_the_kind_exact():
+    with pytest.raises(ConfigError, match=r"templates is for the kind matching, but with a prior"):
+        usd(bank(), classifier={"templates": "folder"})
+    usd(bank(), preset="released")  # whose values are not told
+
+
 def test_released_is_a_preset_of_method_and_classifier():
     released = options(preset="released")
     assert (released.second_noise, released.limit) == (True, "equal")

@@ -18,7 +18,7 @@ from sd_core.shapes import Images
 from sd_guidance_usd.classifier import PictureClassifier
 from sd_guidance_usd.exact_classifier import ExactClassifier
 from sd_guidance_usd.matching import MatchingClassifier
-from sd_guidance_usd.options import ClassifierOptions, USDOptions
+from sd_guidance_usd.options import OF_MATCHING, ClassifierOptions, USDOptions
 from sd_guidance_usd.phrases import text_of
 from sd_guidance_usd.pose_judge import AbstractPoseJudge, NoisyJudge, PictureJudge
 from sd_guidance_usd.rectifier import LogProbabilities, wanted_shares
@@ -44,6 +44,12 @@ def build_judge(
     options, prior, text = config.classifier, context.prior, context.prompt.text
     kind = options.kind or ("exact" if isinstance(prior, ExactPrior) else "matching")
     if kind == "exact":
+        for name in config.told_of(OF_MATCHING):
+            raise ConfigError(
+                f"guidance.classifier.{name} is for the kind matching, but with a prior that is "
+                "known exactly the kind is exact unless told. Set guidance.classifier.kind = "
+                f'"matching", or remove {name}.'
+            )
         exact = ExactClassifier(prior, text, options.phrases)
         return exact.classes, NoisyJudge(exact, prior, text)
     classifier: PictureClassifier

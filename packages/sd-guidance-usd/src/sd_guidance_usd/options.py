@@ -1,6 +1,6 @@
 """USD's options, with the paper's values; what the released code does instead is a preset."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -195,18 +195,21 @@ class USDOptions(PresetOptions, VSDOptions):
 
         Compared by value, since a resumed run tells every option.
         """
-        told = self.classifier
+        kind = self.classifier.kind
+        of_text = [] if kind == "text" else [(name, "text") for name in self.told_of(OF_TEXT)]
+        matches = kind in (None, "matching")
+        of_matching = [] if matches else [(name, "matching") for name in self.told_of(OF_MATCHING)]
+        for name, theirs in (*of_text, *of_matching):
+            raise ValueError(
+                f"classifier.{name} is for the kind {theirs}, but the kind is "
+                f"{kind or 'exact or matching'}. Remove one."
+            )
+
+    def told_of(self, names: Sequence[str]) -> list[str]:
+        """Those options of the classifier that are not as the preset has them."""
         preset = self.presets.get(self.preset, {}).get("classifier", {})
         usual = ClassifierOptions.model_validate(preset)
-        of_text = [] if told.kind == "text" else [(name, "text") for name in OF_TEXT]
-        matches = told.kind in (None, "matching")
-        of_matching = [] if matches else [(name, "matching") for name in OF_MATCHING]
-        for name, theirs in (*of_text, *of_matching):
-            if getattr(told, name) != getattr(usual, name):
-                raise ValueError(
-                    f"classifier.{name} is for the kind {theirs}, but the kind is "
-                    f"{told.kind or 'exact or matching'}. Remove one."
-                )
+        return [name for name in names if getattr(self.classifier, name) != getattr(usual, name)]
 
     def _refuse_making_beside_templates(self) -> None:
         if self.classifier.templates is not None:
