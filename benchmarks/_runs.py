@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,15 +24,23 @@ def finished(folder: Path) -> bool:
 
 def complete(folder: Path, *arguments: str) -> None:
     """`score-distill run` with these arguments into this folder, from where it was stopped."""
-    if finished(folder):
-        return
-    if (folder / "config.json").is_file():
-        score_distill("resume", str(folder), "--quiet")
-        return
-    score_distill(
+    command = [
         *("run", *arguments, "--output", str(folder), "--quiet"),
         *("--set", "run.threads=1", "--set", "run.turntable_frames=0"),
-    )
+    ]
+    if not (folder / "config.json").is_file():
+        score_distill(*command)
+        return
+    told = json.loads((folder / "made_by.json").read_text("utf-8"))["command"]
+    if _anywhere(told) != _anywhere(command):
+        sys.exit(f"{folder} was made by another command, delete it: {' '.join(told)}")
+    if not finished(folder):
+        score_distill("resume", str(folder), "--quiet")
+
+
+def _anywhere(command: list[str]) -> list[str]:
+    """Without what comes before runs/ and examples/: a study may have moved."""
+    return [re.sub(r"(^|=)/\S*/(?=(runs|examples)/)", r"\1", word) for word in command]
 
 
 def minutes(folder: Path) -> float:
