@@ -65,6 +65,8 @@ def matching(where: str) -> tuple[str, ...]:
 METHODS: dict[str, tuple[str, ...]] = {
     "sds": ("--guidance", "sds"),
     "vsd": ("--guidance", "vsd"),
+    # VSD's formula with the estimator taught as in ESD's algorithm 1.
+    "esd-0": ("--guidance", "esd", "--set", "guidance.entropy_weight=0"),
     "esd-0.25": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.25"),
     "esd-0.5": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5"),
     "esd-1": ("--guidance", "esd", "--set", "guidance.entropy_weight=1"),
