@@ -84,7 +84,7 @@ def test_one_view_and_one_pose_are_refused(clip):
 
 
 def test_a_prompt_that_is_not_read_whole_with_the_words_of_a_pose_is_refused(clip):
-    with pytest.raises(ConfigError, match=r"from front view' has .* option model"):
+    with pytest.raises(ConfigError, match=r"from front view' has .* METRIC\.model="):
         fed(clip, pictures(2), prompt="x" * 55)
 
 

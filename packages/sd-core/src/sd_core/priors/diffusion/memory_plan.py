@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sd_core.priors.diffusion.dry_run import peak_bytes
-from sd_core.priors.diffusion.family import family_of
+from sd_core.priors.diffusion.family import Family, family_of
 from sd_core.priors.diffusion.latent_codec import LatentCodec, latent_shape_of
 from sd_core.priors.diffusion.model_files import FileOptions, ModelFiles, open_model
 from sd_core.priors.diffusion.model_ids import find_model
@@ -54,46 +54,64 @@ def plan_memory(
     `backward_through` is what of the prior the method differentiates.
     """
     files = open_model(find_model(config.model, config.revision), FileOptions(config.variant))
-    family = family_of(files)
-    dtype, vae_dtype = precisions(config, files, device)
-    size = picture_size(config, files, family)
-    network = _blank(files, family.network, dtype)
-    vae = _blank(files, "vae", vae_dtype)
-    shape = latent_shape_of(files.read_json("vae/config.json"), size)
-    held = {"network": _bytes(network), "VAE": _bytes(vae)}
-    if not config.offload_text_encoder:
-        parts = [part for part in ("text_encoder", "text_encoder_2") if files.has(part)]
-        held["text encoders"] = sum(_bytes(_blank(files, part, dtype)) for part in parts)
-
-    def predict(count: int) -> Tensor:
-        noisy = torch.empty(count, *shape, device=META, dtype=dtype, requires_grad=True)
-        t = torch.empty(count, device=META, dtype=torch.long)
-        return family.predict(network, noisy, t, _blank_text(network, count, dtype))
-
-    def encode() -> None:
-        codec = LatentCodec(vae, files.read_json("vae/config.json"), picture_size=size)
-        pictures = torch.empty(batch, 3, *size, device=META, requires_grad=True)
-        moments = codec.vae.encode((2 * pictures - 1).to(vae_dtype)).latent_dist.mean
-        moments.backward(torch.empty_like(moments))
-
-    def decode(latents: Tensor) -> None:
-        codec = LatentCodec(vae, files.read_json("vae/config.json"), picture_size=size)
-        _backward(codec.vae.decode(latents.to(vae_dtype)).sample)
-
+    outline = _Outline.of(config, files, device)
     passing = {
-        f"network, {2 * batch} at once": peak_bytes(_without_graph(lambda: predict(2 * batch))),
-        f"VAE, {batch} forward and backward": peak_bytes(encode),
+        f"network, {2 * batch} at once": _without_graph(lambda: outline.predict(2 * batch)),
+        f"VAE, {batch} forward and backward": lambda: _backward(outline.encode(batch)),
     }
     if has_estimator and config.estimator.kind == "lora":
         learn = f"estimator, {batch} forward and backward"
-        passing[learn] = peak_bytes(lambda: _backward(predict(batch)))
+        passing[learn] = lambda: _backward(outline.predict(batch))
     if "network" in backward_through:
         through = f"network, {2 * batch}, and decoder, {batch}, forward and backward"
-        passing[through] = peak_bytes(lambda: decode(predict(2 * batch)[:batch]))
+        passing[through] = lambda: _backward(outline.decode(outline.predict(2 * batch)[:batch]))
     elif "decoder" in backward_through:
-        latents = torch.empty(batch, *shape, device=META, requires_grad=True)
-        passing[f"decoder, {batch} forward and backward"] = peak_bytes(lambda: decode(latents))
-    return MemoryPlan(held, passing)
+        latents = torch.empty(batch, *outline.latent_shape, device=META, requires_grad=True)
+        decoding = f"decoder, {batch} forward and backward"
+        passing[decoding] = lambda: _backward(outline.decode(latents))
+    return MemoryPlan(outline.held, {name: peak_bytes(run) for name, run in passing.items()})
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """A model's parts without weights; each pass gives its output, with a graph."""
+
+    family: Family
+    network: nn.Module
+    codec: LatentCodec
+    latent_shape: tuple[int, int, int]
+    held: dict[str, int]
+
+    @classmethod
+    def of(
+        cls, config: StableDiffusionOptions, files: ModelFiles, device: torch.device
+    ) -> "_Outline":
+        family = family_of(files)
+        dtype, vae_dtype = precisions(config, files, device)
+        size = picture_size(config, files, family)
+        network, vae = _blank(files, family.network, dtype), _blank(files, "vae", vae_dtype)
+        held = {"network": _bytes(network), "VAE": _bytes(vae)}
+        if not config.offload_text_encoder:
+            parts = [part for part in ("text_encoder", "text_encoder_2") if files.has(part)]
+            held["text encoders"] = sum(_bytes(_blank(files, part, dtype)) for part in parts)
+        told = files.read_json("vae/config.json")
+        codec = LatentCodec(vae, told, picture_size=size)
+        return cls(family, network, codec, latent_shape_of(told, size), held)
+
+    def predict(self, count: int) -> Tensor:
+        dtype = next(self.network.parameters()).dtype
+        noisy = torch.empty(count, *self.latent_shape, device=META, dtype=dtype, requires_grad=True)
+        t = torch.empty(count, device=META, dtype=torch.long)
+        return self.family.predict(self.network, noisy, t, _blank_text(self.network, count, dtype))
+
+    def encode(self, count: int) -> Tensor:
+        pictures = torch.empty(count, 3, *self.codec.picture_size, device=META, requires_grad=True)
+        posterior = self.codec.vae.encode((2 * pictures - 1).to(self.codec.dtype)).latent_dist
+        mean: Tensor = posterior.mean
+        return mean
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.codec.decode(latents)
 
 
 def _blank(files: ModelFiles, component: str, dtype: torch.dtype) -> nn.Module:
