@@ -80,6 +80,7 @@ class SceneScore(AbstractNoiseEstimator):
         cameras: CameraBatch,
         *,
         predicted: Tensor | None,
+        shown: Tensor | None = None,
         step: Step,
         generator: Generator,
     ) -> dict[str, float]:
