@@ -1,5 +1,7 @@
 """`score-distill doctor`, and the memory plan against the real thing on tiny models."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -75,19 +77,21 @@ def test_a_small_prior_needs_no_plan(capsys, tmp_path):
     assert "the prior gaussian-mixture is small: nothing to plan" in capsys.readouterr().out
 
 
-@pytest.fixture(params=["sd1", "sd2-v", "sdxl"])
-def folder(request, tmp_path):
+@pytest.fixture(params=["sd1", "sd2-v", "sdxl"], scope="module")
+def folder(request, tmp_path_factory):
     pytest.importorskip("diffusers", reason="the extra [diffusers] is not installed")
     from sd_core.testing.tiny_pipelines import save_tiny_pipeline
 
-    return save_tiny_pipeline(tmp_path / "model", request.param)
+    return save_tiny_pipeline(tmp_path_factory.mktemp("models") / "model", request.param)
 
 
+@cache
 def plan_of(folder, *, backward_through=(), **options):
     from sd_core.priors.diffusion.memory_plan import plan_memory
     from sd_core.priors.diffusion.stable_diffusion import StableDiffusionOptions
 
-    config = StableDiffusionOptions(model=str(folder), **options)
+    kind = options.pop("kind", "lora")
+    config = StableDiffusionOptions(model=str(folder), estimator={"kind": kind}, **options)
     return plan_memory(
         config,
         device=torch.device("cpu"),
@@ -111,14 +115,14 @@ def test_the_planned_weights_are_those_of_the_loaded_model(folder):
 
 
 def test_an_estimator_of_renders_needs_no_memory_of_its_own(folder):
-    learned, kept = plan_of(folder), plan_of(folder, estimator={"kind": "renders"})
+    learned, kept = plan_of(folder), plan_of(folder, kind="renders")
     assert learned.passing.keys() - kept.passing.keys() == {"estimator, 2 forward and backward"}
 
 
 def test_what_a_method_differentiates_is_in_the_plan(folder):
     usual = plan_of(folder)
-    decoder = plan_of(folder, backward_through=["decoder"])
-    network = plan_of(folder, backward_through=["network", "decoder"])
+    decoder = plan_of(folder, backward_through=("decoder",))
+    network = plan_of(folder, backward_through=("network", "decoder"))
     (through_decoder,) = decoder.passing.keys() - usual.passing.keys()
     (through_both,) = network.passing.keys() - usual.passing.keys()
     assert through_decoder == "decoder, 2 forward and backward"
