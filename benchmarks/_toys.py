@@ -14,6 +14,14 @@ from sd_core.shapes import Images
 from sd_toybox.world.pictures import world_pictures
 from sd_toybox.world.poses import POSES
 
+# Where pictures of a toy's four sides are, in the place of this word.
+TEMPLATES = "TEMPLATES"
+# USD's classifier, with what suits the toybox's features: see docs/benchmarks.md.
+MATCHING = (
+    *("augmentations=0", "patch_temperature=0.2"),
+    *(f"templates={TEMPLATES}", "mirrored=[]"),
+)
+
 
 def cameras_at(azimuth: Float[Tensor, " views"]) -> CameraBatch:
     """At an elevation of 10°."""

@@ -17,7 +17,7 @@ from statistics import mean, stdev
 
 import torch
 from _report import machine, write_section
-from _toys import template_folder
+from _toys import MATCHING, TEMPLATES, template_folder
 from torch import Generator
 
 from sd_core.atomic import new_folder
@@ -46,8 +46,6 @@ PIXELS = 64
 EACH = 200  # pictures of a prompt in the reference
 # One of each kind, in different colours.
 TOYS = tuple(zip(KINDS, COLOURS, strict=True))
-# Where pictures of a toy's four sides are, in the place of this word.
-TEMPLATES = "TEMPLATES"
 # Of 8 toys the true one scores better 7 times or more by chance in 3.5 of 100 cases.
 SEEN_FROM = 7 / 8
 
@@ -116,8 +114,6 @@ class Column:
 
 def columns(prompts: Path) -> list[Column]:
     alone = (f"reference={REFERENCE}", "pooled=false")
-    # With what suits the toybox's features: see docs/benchmarks.md.
-    matching = ("augmentations=0", "patch_temperature=0.2", "mirrored=[]", f"templates={TEMPLATES}")
     return [
         Column("clip-distance", "clip-distance"),
         Column("clip-r-precision", "clip-r-precision", (f"prompts={prompts}",)),
@@ -129,7 +125,7 @@ def columns(prompts: Path) -> list[Column]:
         Column("iv", "iv"),
         Column("ig", "ig"),
         Column("clip-entropy", "clip-entropy"),
-        Column("matching-pose-entropy", "matching-pose-entropy", matching),
+        Column("matching-pose-entropy", "matching-pose-entropy", MATCHING),
         Column("t3-quality", "t3-quality-clip"),
         Column("t3-alignment", "t3-alignment-recall"),
         Column("janus-faces", "janus-faces"),

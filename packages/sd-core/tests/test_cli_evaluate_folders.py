@@ -10,9 +10,9 @@ from PIL import Image
 import fake_metrics
 import fake_plugin
 import together_metrics
+from sd_core import evaluation_record
 from sd_core import plugins as plugins_module
 from sd_core.cli import main
-from sd_core.commands import evaluate
 from sd_core.encoders.usual import Encoders
 from sd_core.entries import PriorEntry
 from sd_core.errors import RunFolderError
@@ -210,14 +210,14 @@ def test_other_pictures_of_the_same_names_are_another_scene(judged):
 
 def test_a_record_that_cannot_be_written_does_not_cost_the_table(judged, monkeypatch):
     run("a"), run("b")
-    write = evaluate.write_text
+    write = evaluation_record.write_text
 
     def failing(path, text):
         if path.parent.name == "a":
             raise RunFolderError(f"could not write {path}")
         write(path, text)
 
-    monkeypatch.setattr(evaluate, "write_text", failing)
+    monkeypatch.setattr(evaluation_record, "write_text", failing)
     code, rows, told = judged("a", "b", "--metrics", "picky")
     assert code == 0 and [row[1] for row in rows[2:4]] == ["24", "24"]
     assert told[0].startswith("score-distill: not recorded: could not write a")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from sd_core.atomic import write_text
 from sd_core.errors import RunFolderError
 from sd_core.experiment_options import Table
 
@@ -28,6 +29,13 @@ def read_record(path: Path) -> Table | None:
             "away."
         )
     return record
+
+
+def write_record(path: Path, told: Table) -> list[str]:
+    """Adds to what is there; gives the names of the metrics that had to go."""
+    record, dropped = merged(read_record(path), {"schema": SCHEMA, **told})
+    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    return dropped
 
 
 def merged(earlier: Table | None, record: Table) -> tuple[Table, list[str]]:

@@ -77,7 +77,7 @@ class ESD(VSD):
         entropy_weight = entropy_weight_at(self.config, step)
         if entropy_weight == 0:  # one score, whose pass also trains the estimator
             return super().source(noised, cameras, step=step, generator=generator)
-        with torch.enable_grad():  # half of the pass also trains the estimator
+        with torch.enable_grad():  # half of the pair may also train the estimator
             pair = self.estimator.predict_noise_pair(
                 noised, self.plain(cameras), cameras, generator=generator
             )

@@ -8,7 +8,6 @@ code is 0 if there is at least one number, else 2. The table alone goes to stdou
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from sd_core.atomic import write_text
 from sd_core.building import choose_device
 from sd_core.cli import USER_ERROR
 from sd_core.config import parse_options
@@ -24,7 +22,7 @@ from sd_core.encoders.usual import USUAL, Encoders
 from sd_core.entries import PriorEntry
 from sd_core.errors import ConfigError, PluginError, ScoreDistillationError
 from sd_core.evaluation import Judge, ViewOptions, Views, build_judge, choose_metrics
-from sd_core.evaluation_record import SCHEMA, merged, read_record
+from sd_core.evaluation_record import read_record, write_record
 from sd_core.experiment import Choice, Experiment
 from sd_core.experiment_options import Table
 from sd_core.metric import MetricContext
@@ -197,8 +195,7 @@ class Findings:
         if not told["metrics"]:
             return
         try:
-            record, dropped = merged(read_record(path), {"schema": SCHEMA, **told})
-            write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+            dropped = write_record(path, told)
         except ScoreDistillationError as error:
             _tell(f"score-distill: not recorded: {error}")
             return

@@ -40,6 +40,27 @@ class EstimatorContract(Contract):
             assert noise.shape == noised.noisy.shape
             assert noise.isfinite().all()
 
+    def test_a_pair_is_both_predictions_and_what_it_observed_can_be_learned_from(
+        self, estimator: AbstractNoiseEstimator, prior: AbstractPrior
+    ) -> None:
+        _fit(estimator, prior, times=2)
+        noised, cameras = _draw(prior, BATCH, seed=0), exact.some_cameras(BATCH, prior.device)
+        condition = prior.encode_text([exact.PROMPT] * BATCH)
+        generator = Generator(prior.device).manual_seed(0)
+        pair = estimator.predict_noise_pair(noised, condition, cameras, generator=generator)
+        for told, seen in ((pair.camera_free, None), (pair.at_camera, cameras)):
+            alone = estimator.predict_noise(noised, condition, seen)
+            torch.testing.assert_close(told.detach(), alone.detach(), rtol=1e-4, atol=1e-5)
+        estimator.fit(
+            noised,
+            condition,
+            cameras,
+            predicted=pair.observed.get("predicted"),
+            shown=pair.observed.get("shown"),
+            step=STEP,
+            generator=generator,
+        )
+
     def test_batch_order_only_permutes_the_predictions(
         self, estimator: AbstractNoiseEstimator, prior: AbstractPrior
     ) -> None:

@@ -1,23 +1,24 @@
 """A low-rank adapter (LoRA) on the prior's own network: the estimator of what is rendered now."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import deepcopy
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
 from sd_core.condition import Condition
 from sd_core.config import Options, option
 from sd_core.errors import ConfigError, NonFiniteGradientError
 from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions, NoisePair
-from sd_core.noising import Noised, NoiseSchedule, draw
+from sd_core.noising import Noised, draw
 from sd_core.priors.diffusion.camera_condition import CameraCondition, CameraStart
 from sd_core.priors.diffusion.lora_adapter import LoraAdapter
-from sd_core.shapes import Latents, Timesteps
+from sd_core.priors.diffusion.network_prior import NetworkPrior
+from sd_core.shapes import Latents
 from sd_core.step import Step
 
 # The loss is scaled up before the backward pass and the gradients are scaled down after it. In
@@ -56,34 +57,6 @@ class LoraOptions(Options):
         "network. It must have the prior's latents and noise schedule; costs its memory.",
         min_length=1,
     )
-
-
-@runtime_checkable
-class NetworkPrior(Protocol):
-    """What an estimator asks of a prior that is a network."""
-
-    schedule: NoiseSchedule
-    latent_shape: tuple[int, int, int]
-    prediction_type: str  # "epsilon", "v_prediction" or "flow"
-
-    @property
-    def network(self) -> nn.Module: ...
-
-    def encode_text(
-        self, prompts: Sequence[str], cameras: CameraBatch | None = None
-    ) -> Condition: ...
-
-    def predict_output(self, noisy: Latents, t: Timesteps, condition: Condition) -> Tensor:
-        """What the network says, in its own terms."""
-        ...
-
-    def noise_from_output(self, output: Tensor, noisy: Latents, t: Timesteps) -> Latents:
-        """ε from what the network said, in the dtype of `noisy`."""
-        ...
-
-    def other_model(self, model: str) -> "NetworkPrior":
-        """Another model, loaded as this one was, for `base_model`."""
-        ...
 
 
 class LoraEstimator(AbstractNoiseEstimator):
@@ -182,17 +155,15 @@ class LoraEstimator(AbstractNoiseEstimator):
     ) -> Mapping[str, float]:
         """K updates, each at fresh t ~ U{0 .. T-1} and ε, or at the scene's own (`shared_noise`).
 
-        `predicted` is ε_φ at `noised` and those `cameras` that are `shown` (by default all). It
-        saves the first update its forward pass, where that has the same t and noise, and as many
-        samples without their camera as the update draws, unless `shown` was drawn for it.
+        `predicted` is ε_φ at `noised`, at the cameras of those samples that are `shown`, or else
+        of all. It saves the first update its forward pass where that would be the same.
         """
         losses = []
         for update in range(self.learning.updates_per_step):
-            told = shown if update == 0 else None
-            own = self._draw_shown(noised, generator) if told is None else told
+            first = update == 0
+            own = self._draw_shown(noised, generator) if shown is None or not first else shown
             seen = noised if self.learning.shared_noise else self._redraw(noised, generator)
-            fits = self._has_graph(predicted) and (told is not None or self._all_see(own))
-            noise = predicted if update == 0 and fits else None
+            noise = predicted if first and self._fits(predicted, own, shown) else None
             with torch.enable_grad():
                 if noise is None:
                     noise = self._noise(seen, condition, cameras, own)
@@ -275,13 +246,16 @@ class LoraEstimator(AbstractNoiseEstimator):
         t = torch.randint(len(schedule), (len(noised),), generator=generator, device=device)
         return draw(schedule, noised.clean, t, generator)
 
-    def _has_graph(self, predicted: Latents | None) -> bool:
-        """Whether `predicted`, made at the scene's own t and noise, can train."""
-        return predicted is not None and predicted.requires_grad and self.learning.shared_noise
-
-    def _all_see(self, shown: Bool[Tensor, " batch"]) -> bool:
-        """Whether that is the pass in which every sample is at its camera."""
-        return self.camera_condition is None or bool(shown.all())
+    def _fits(
+        self,
+        predicted: Latents | None,
+        own: Bool[Tensor, " batch"],
+        shown: Bool[Tensor, " batch"] | None,
+    ) -> bool:
+        """Whether `predicted` is the pass of an update that shows `own` their cameras."""
+        has_graph = predicted is not None and predicted.requires_grad
+        same = shown is not None or self.camera_condition is None or bool(own.all())
+        return has_graph and self.learning.shared_noise and same
 
     def _worth_a_graph(self, noised: Noised) -> bool:
         """Whether anyone will go back through a prediction; its graph holds all activations."""

@@ -1,0 +1,49 @@
+"""The methods that are compared on the toybox: what `score-distill run` is told for each row."""
+
+from _toys import MATCHING
+
+# Without classifier-free guidance, and with the renders themselves as the estimator: what a method
+# does when nothing but its formula is in it.
+EXACT = ("--set", "guidance.scale=1", "--set", "prior.estimator.kind=renders")
+
+
+def matching(where: str) -> tuple[str, ...]:
+    """USD's classifier, with what suits the toybox's features."""
+    words = [*(f"{where}.classifier.{each}" for each in MATCHING), f"{where}.jacobian=vae"]
+    return tuple(word for each in words for word in ("--set", each))
+
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "sds": ("--guidance", "sds"),
+    "vsd": ("--guidance", "vsd"),
+    # VSD's formula with the estimator taught as in ESD's algorithm 1.
+    "esd-0": ("--guidance", "esd", "--set", "guidance.entropy_weight=0"),
+    "esd-0.25": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.25"),
+    "esd-0.5": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5"),
+    "esd-1": ("--guidance", "esd", "--set", "guidance.entropy_weight=1"),
+    "bridge": ("--guidance", "bridge"),
+    "jsd": ("--guidance", "jsd"),
+    "vsd-exact": ("--guidance", "vsd", *EXACT),  # which is SDS at scale 1, to the bit
+    "esd-0.25-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.25", *EXACT),
+    "esd-0.5-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5", *EXACT),
+    "esd-1-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=1", *EXACT),
+    "esd-4-to-1-exact": (
+        *("--guidance", "esd", "--set", "guidance.entropy_weight=4"),
+        *("--set", "guidance.entropy_weight_end=1", "--set", "guidance.entropy_weight_until=0.6"),
+        *EXACT,
+    ),
+    # Templates are true views: the prior's own pictures of "back view" show the front. The
+    # rectifier is as long as the rest, as in RecDreamer's code.
+    "usd": ("--guidance", "usd", *matching("guidance"), "--set", "guidance.limit=equal"),
+    "usd-esd-4-to-1-exact": (
+        *("--guidance", "mix", "--set", "guidance.noising=esd"),
+        *("--set", "guidance.target=usd", "--set", "guidance.source=esd"),
+        *("--set", "prior.estimator.kind=renders", "--set", "guidance.options.usd.scale=1"),
+        *("--set", "guidance.options.usd.marginal=prior"),
+        *("--set", "guidance.options.usd.limit=none"),
+        *("--set", "guidance.options.esd.entropy_weight=4"),
+        *("--set", "guidance.options.esd.entropy_weight_end=1"),
+        *("--set", "guidance.options.esd.entropy_weight_until=0.6"),
+        *matching("guidance.options.usd"),
+    ),
+}
