@@ -1,0 +1,43 @@
+"""What was measured of finished runs, kept in the repository.
+
+Run folders are large and stay where they were made. A study that takes longer than a machine is
+lent therefore keeps a line of JSON for each of its parts, and goes on from these anywhere.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sd_core.atomic import write_text
+
+FOLDER = Path(__file__).parent / "records"
+
+
+class Records:
+    """Lines of `records/STUDY.jsonl`, each found by the part of the study that it is of."""
+
+    def __init__(self, study: str, *parts: str) -> None:
+        self.path = FOLDER / f"{study}.jsonl"
+        self._parts = parts
+        lines = self.path.read_text("utf-8").splitlines() if self.path.is_file() else []
+        self._lines = {self._name(line): line for line in map(json.loads, lines)}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._lines.values())
+
+    def of(self, *name: str) -> dict[str, Any] | None:
+        return self._lines.get(name)
+
+    def keep(self, line: Mapping[str, Any]) -> None:
+        """In the place of an older one of the same part; in the order of the names, whoever was
+        first."""
+        self._lines[self._name(line)] = dict(line)
+        ordered = [self._lines[name] for name in sorted(self._lines)]
+        self.path.parent.mkdir(exist_ok=True)
+        write_text(
+            self.path, "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in ordered)
+        )
+
+    def _name(self, line: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(line[part] for part in self._parts)
