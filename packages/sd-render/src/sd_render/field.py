@@ -90,4 +90,5 @@ def finite_difference_normals(field: AbstractField, points: Points, spacing: flo
     offsets = spacing * torch.eye(3, dtype=points.dtype, device=points.device)
     places = torch.stack([points + sign * axis for axis in offsets for sign in (1, -1)])
     at = field.density(places.view(-1, 3)).view(3, 2, -1)
-    return -normalize((at[:, 0] - at[:, 1]).T, dim=-1)
+    # A norm over numbers that do not lie together would take ten times as long.
+    return -normalize((at[:, 0] - at[:, 1]).T.contiguous(), dim=-1)

@@ -27,7 +27,8 @@ class Samples:
 
     def points(self, origins: Rays, directions: Rays) -> Float[Tensor, "samples 3"]:
         """Where the samples are: o + d·depth."""
-        return origins[self.ray] + directions[self.ray] * self.depth[:, None]
+        from_where = origins.index_select(0, self.ray)  # origins[self.ray] takes four times as long
+        return from_where + directions.index_select(0, self.ray) * self.depth[:, None]
 
 
 def march(

@@ -92,17 +92,18 @@ def colour_rays(field: AbstractField, samples: Samples, some: RayBundle, look: L
     ray, depth, count = samples.ray, samples.depth, len(some)
     directions = some.directions
     points = samples.points(some.origins, directions)
-    density, colour = field.density_and_colour(points, directions[ray])
+    # index_select takes a quarter of the time of directions[ray].
+    density, colour = field.density_and_colour(points, directions.index_select(0, ray))
     weights = sample_weights(density, samples.thickness, ray)
     normals = field.normals(points) if look.normals or look.shading != "albedo" else None
     if normals is not None and look.shading == "lambertian":
+        lights = some.lights.index_select(0, ray)
         colour = lambertian(
-            colour, normals, points, some.lights[ray], ambient=look.ambient, diffuse=look.diffuse
+            colour, normals, points, lights, ambient=look.ambient, diffuse=look.diffuse
         )
     elif normals is not None and look.shading == "textureless":
-        colour = textureless(
-            normals, points, some.lights[ray], ambient=look.ambient, diffuse=look.diffuse
-        )
+        lights = some.lights.index_select(0, ray)
+        colour = textureless(normals, points, lights, ambient=look.ambient, diffuse=look.diffuse)
     facing = seen_normals = entropy = variance = None
     if normals is not None and look.normals:
         seen_normals = normalize(along_rays(weights, normals, ray, count), dim=-1)
