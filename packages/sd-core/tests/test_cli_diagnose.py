@@ -12,6 +12,7 @@ from sd_core import diagnosis, residual
 from sd_core.baselines.sds import SDS
 from sd_core.baselines.vsd import VSD
 from sd_core.cli import main
+from sd_core.diagnosis import Bench
 from sd_core.guidance import Guided
 from sd_core.residual import Prediction
 from small_runs import SmallRun, experiment_file, table
@@ -46,7 +47,10 @@ def test_every_method_is_diagnosed_at_every_time_on_the_same_draws(diagnosed):
     # The exact estimator of one point at a camera knows the drawn noise, so all three are SDS.
     assert [row[1:] for row in rows[:2]] == [row[1:] for row in rows[2:4]]
     assert all(0 < float(row[8]) <= 1 for row in rows)
-    assert told == ["as they begin, with nothing learned of this scene: vsd"]
+    assert told == [
+        "as they begin, with nothing learned of this scene: vsd",
+        "the same gradients at every draw: vsd, sds, mix",
+    ]
 
 
 def test_the_experiments_own_method_and_five_times_are_the_default(diagnosed):
@@ -101,12 +105,48 @@ def test_what_is_not_finite_is_null(diagnosed):
     assert row["spread"]["interval"] == [0.0, None]
 
 
-def test_steps_in_between_change_nothing_of_those_after(diagnosed):
+def test_steps_in_between_change_nothing_of_those_after(diagnosed, monkeypatch):
+    look = Bench._look
+
+    def disturbing(self, moment):
+        with torch.no_grad():
+            for parameter in moment.renderer.parameters():
+                parameter.add_(1)  # as a scene is that learns from being looked at
+        return look(self, moment)
+
     chosen = (*POINTS, "--guidance", "vsd", "--times", "250")
+    monkeypatch.setattr(Bench, "_look", disturbing)
     rows, _ = diagnosed(*chosen, "--steps", "0,1,4")
     assert [row[1] for row in rows] == ["0", "1", "4"]
     assert rows[0][3] != rows[2][3]
     assert diagnosed(*chosen, "--steps", "4")[0] == rows[2:]
+
+
+def test_before_the_first_step_nothing_is_learned_whatever_comes_later(diagnosed):
+    chosen = (*POINTS, "--guidance", "vsd", "--times", "250")
+    rows, told = diagnosed(*chosen, "--steps", "0,2")
+    assert told == ["as they begin, with nothing learned of this scene: vsd"]
+    assert diagnosed(*chosen, "--steps", "0") == (rows[:1], told)
+
+
+def test_methods_with_the_same_gradients_are_named(diagnosed):
+    other = ("--with", "vsd.weight=uniform")
+    rows, told = diagnosed(*POINTS, "--times", "250", "--methods", "sds,mix,vsd", *other)
+    assert rows[0][1:] == rows[1][1:] != rows[2][1:]
+    assert told[-1] == "the same gradients at every draw: sds, mix"
+
+
+def test_what_a_method_made_for_itself_at_one_time_it_finds_at_the_next(diagnosed, monkeypatch):
+    made, build = [], diagnosis.build_guidance
+
+    def building(*given, folder, **told):
+        made.append(folder.is_dir())
+        folder.mkdir(parents=True, exist_ok=True)
+        return build(*given, folder=folder, **told)
+
+    monkeypatch.setattr(diagnosis, "build_guidance", building)
+    diagnosed(*POINTS, "--times", "250,500", "--methods", "sds,vsd")
+    assert made == [False, True, False, True]
 
 
 def test_a_run_is_diagnosed_as_it_was_saved(diagnosed):
@@ -115,7 +155,10 @@ def test_a_run_is_diagnosed_as_it_was_saved(diagnosed):
     SmallRun({**told, "prior": "gaussian-mixture"}, Path("a")).go(steps=4)
     chosen = ("--methods", "vsd,sds", "--times", "250", "--draws", "4", "--cameras", "3")
     rows, told = diagnosed("a", *chosen, "--output", "there")
-    assert told == ["wrote there/diagnose.json and diagnose.png"]  # none is as it begins
+    assert told == [  # none is as it begins
+        "the same gradients at every draw: vsd, sds",
+        "wrote there/diagnose.json and diagnose.png",
+    ]
     record = json.loads(Path("there/diagnose.json").read_text())
     assert [row["learned"] for row in record["rows"]] == ["with this scene", "nothing to learn"]
     along, _ = diagnosed("a/config.json", *chosen, "--steps", "4")

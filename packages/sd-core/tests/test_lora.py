@@ -1,5 +1,6 @@
 """The LoRA estimator on tiny pipelines: the frozen model keeps its bits, the graphs are right."""
 
+import gc
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
@@ -281,6 +282,28 @@ def test_two_estimators_on_one_network_do_not_disturb_each_other(
     assert torch.equal(ask(first, prior), before)
     assert_equal_states(first.state_dict(), state)
     assert not torch.equal(ask(second, prior), before)
+
+
+def test_an_estimator_leaves_the_network_when_it_is_gone(prior: StableDiffusionPrior) -> None:
+    def left() -> list[str]:
+        gc.collect()
+        return [name for name, _ in prior.network.named_parameters() if "lora" in name]
+
+    def hooks() -> int:
+        return len(prior.network.time_embedding._forward_hooks)
+
+    before = frozen(prior)
+    first, second = learner(prior), learner(prior, rank=2)
+    fit(first, prior, 2), fit(second, prior, 2)
+    told, both = ask(second, prior), len(left())
+    assert hooks() == 2
+    del first
+    assert len(left()) == both // 2 and hooks() == 1
+    assert torch.equal(ask(second, prior), told)
+    del second
+    assert left() == [] and hooks() == 0
+    assert torch.equal(frozen(prior), before)
+    assert torch.equal(ask(learner(prior), prior), before)  # and there is room for another
 
 
 # Cameras

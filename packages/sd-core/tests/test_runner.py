@@ -17,7 +17,7 @@ from sd_core.baselines.sds import SDS
 from sd_core.baselines.vsd import VSD
 from sd_core.building import build_prior, build_stage
 from sd_core.checkpoint import CheckpointLabel, load_checkpoint, save_checkpoint
-from sd_core.errors import NonFiniteGradientError, RunFolderError
+from sd_core.errors import EstimatorDiverged, NonFiniteGradientError, RunFolderError
 from sd_core.renderer import Rendering
 from sd_core.renderers.affine import Affine
 from sd_core.runner import Start, Stop, find_start, run_stages
@@ -192,6 +192,18 @@ def test_a_sick_stage_is_named_with_a_command_that_changes_it(tmp_path, stage):
         f"For example: score-distill run {tmp_path / 'run' / 'config.json'} "
         f"--set stages.{stage}.optimiser.learning_rate=0.15 --output NEW."
     )
+
+
+def test_an_estimator_that_diverged_is_named_without_the_scenes_learning_rate(
+    tmp_path, monkeypatch
+):
+    def diverged(*_, **__):
+        raise EstimatorDiverged("its gradient is not finite. Try a smaller one.")
+
+    monkeypatch.setattr(SDS, "update_estimator", diverged)
+    with pytest.raises(EstimatorDiverged) as caught:
+        SmallRun(table({"steps": 2}), tmp_path / "run").go()
+    assert str(caught.value) == "stage 0: its gradient is not finite. Try a smaller one."
 
 
 # what is written

@@ -1,5 +1,7 @@
 """The bridge: its texts, its phases, and where it moves samples, on exact priors."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Generator
@@ -126,6 +128,17 @@ def test_a_text_that_the_prior_does_not_know_is_refused_before_the_first_step():
     bridge(exact.mixture_prior(), source_text="a green dog", source="null")  # it is not read
 
 
+@pytest.mark.parametrize("scales", [{"bridge_scale": 7.5}, {"bridge_scale": 7.5, "scale": 1}])
+def test_so_is_a_negative_prompt_that_only_the_bridge_would_read(scales):
+    prior = exact.mixture_prior()
+    context = replace(
+        exact.guidance_context(prior), prompt=PromptOptions(text=exact.PROMPT, negative="unheard")
+    )
+    with pytest.raises(ConfigError, match="this prior knows no prompt 'unheard'"):
+        Bridge(options(source="null", **scales), context)
+    Bridge(options(source="null", bridge_scale=1, scale=1), context)  # it is not read
+
+
 def test_released_texts_are_those_of_the_two_codes():
     dot, in_2d = told(preset="released"), told(preset="released-2d")
     bad = with_words("a red bear", ARTIFACTS)
@@ -149,6 +162,25 @@ def test_the_phase_follows_from_the_step():
     assert phases(4, preset="editing") == ["bridge"] * 4
     found = phases(10, switch_at=0.5, full_path={"start": 0.8})
     assert found == ["sds"] * 5 + ["bridge"] * 3 + ["full-path"] * 2
+    found = phases(4, switch_at_step=2, full_path={"start": 0.5})
+    assert found == ["sds"] * 2 + ["full-path"] * 2
+
+
+def test_a_bridge_that_would_never_begin_is_refused_at_the_first_step():
+    first = exact.some_latents(exact.mixture_prior(), 2)
+    for values, message in (
+        ({"switch_at_step": 9}, "switch_at_step is 9, but the stage ends at step 9: the bridge"),
+        (
+            {"switch_at_step": 6, "full_path": {"start": 0.5}},
+            "switch_at_step is 6, but the full path begins at step 4: the bridge would never",
+        ),
+    ):
+        method = bridge(exact.mixture_prior(), source="null", **values)
+        with pytest.raises(ConfigError, match=message):
+            method.gradient(
+                first, exact.some_cameras(2), step=Step(0, 9), generator=Generator().manual_seed(0)
+            )
+    assert phases(4, switch_at=1.0) == ["sds"] * 4  # said as a fraction, 1 is never
 
 
 def test_presets_have_the_papers_and_the_codes_numbers():

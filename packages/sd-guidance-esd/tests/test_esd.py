@@ -128,6 +128,13 @@ def test_a_negative_lambda_and_another_preset_are_refused():
         options(preset="mine")
 
 
+def test_a_time_of_arrival_without_an_end_is_refused():
+    with pytest.raises(ConfigError, match=r"entropy_weight_until is 0.5, but λ stays where it is"):
+        options(entropy_weight_until=0.5)
+    told = options(entropy_weight_end=1.0, entropy_weight_until=0.5).model_dump()
+    assert options(**told) == options(entropy_weight_end=1.0, entropy_weight_until=0.5)
+
+
 # The fixed point on a Gaussian
 
 

@@ -125,6 +125,14 @@ def test_with_odds_of_prior_against_renders_the_papers_objective_is_the_reverse_
     assert (found > jensen_shannon(p, q))[apart].all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_it_is_finite_where_q_is_next_to_nothing(dtype):
+    small = 1e-9 if dtype == torch.float32 else 1e-30
+    p, q = torch.tensor([[0.5, 0.5], [small, 1 - small]], dtype=dtype)
+    expected = q[1] * (q[1] / p[1]).log()
+    torch.testing.assert_close(log_odds_objective(p, q), expected)
+
+
 def test_with_the_optimal_discriminator_it_lies_between_in_figure_8_but_is_unbounded():
     p, q = (rows[1:-1] for rows in figure_8())
     found = optimal_discriminator_objective(p, q)

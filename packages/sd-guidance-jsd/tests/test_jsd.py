@@ -126,8 +126,12 @@ def rectified_flow_prior():
 
 def test_a_t_of_pure_noise_is_refused_since_nothing_can_be_denoised_there():
     prior = rectified_flow_prior()
-    with pytest.raises(ConfigError, match=r"t = 999 is pure noise .* guidance.timesteps.high bel"):
+    with pytest.raises(ConfigError, match=r"t = 999 is pure noise .* Set high of its timesteps be"):
         jsd(prior, timesteps={"high": 1.0})
+    pieces = {"schedule": "pieces", "pieces": [[0, 0.02, 0.5], [0.5, 0.02, 1.0]]}
+    with pytest.raises(ConfigError, match=r"t = 999 is pure noise .* Set every high of its timest"):
+        jsd(prior, timesteps=pieces)
+    jsd(prior, timesteps={**pieces, "pieces": [[0, 0.02, 0.5]], "high": 1.0})  # which is not read
     assert gradient(jsd(prior), exact.some_latents(prior, 2)).gradient.isfinite().all()
 
 
@@ -207,10 +211,26 @@ def test_at_k_zero_the_attraction_forgets_the_minority_sample():
     prior = mixture()
     alone = jsd(prior, form="attraction", low_density_weight=0.0)
     draws = [gradient(alone, some(prior), seed=seed).gradient for seed in (0, 1)]
-    torch.testing.assert_close(*draws, rtol=1e-10, atol=1e-10)
+    assert torch.equal(*draws)
     both = jsd(prior, form="attraction")
     draws = [gradient(both, some(prior), seed=seed).gradient for seed in (0, 1)]
     assert not torch.allclose(*draws, rtol=0.1)
+
+
+def test_released_at_k_zero_is_the_loss_of_sdis_code():
+    """½·mean((z − x̂0)²) of one sample, whose gradient is (z − x̂0)/N."""
+    prior = mixture()
+    sdi = jsd(prior, preset="released", low_density_weight=0.0)
+    found = gradient(sdi, some(prior))
+    noised = found.observed.noised
+    alpha, sigma = level_at(prior.schedule, found.t, noised.noisy)
+    text = prior.encode_text([exact.PROMPT] * 3)
+    guided = prior.predict_guided(
+        noised.noisy, found.t, text, prior.encode_text([""] * 3), scale=sdi.config.scale
+    )
+    clean = clean_from_noise(noised.noisy, guided, alpha=alpha, sigma=sigma)
+    expected = (noised.clean - clean) / noised.clean[0].numel()
+    torch.testing.assert_close(found.gradient, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_t_descends_as_in_the_released_code():

@@ -62,6 +62,7 @@ def take(method, latents, step):
         ({"inversion": {"steps": 4}, "form": "attraction"}, 4 + 2 + 2),
         ({"inversion": {"grid": "fixed"}}, 8 + 2 + 2),  # 0, 1, 101, ... 601 → 615
         ({"preset": "released"}, 16 + 2 + 2),
+        ({"preset": "released", "low_density_weight": 0}, 16 + 2),
         ({"preset": "released", "timesteps": UNIFORM}, None),
     ],
 )

@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 import torch
@@ -90,21 +91,15 @@ class Bench:
     times: Sequence[int]
 
     def diagnose(self, moment: Moment) -> Iterator[Diagnosed]:
-        """Every method at every t. Each is built anew, so that one at a time is in memory."""
+        """Every method at every t. Each is built anew, so that one at a time is in memory.
+
+        What one leaves in its folder, such as pictures that it had the prior make, it finds again.
+        """
         views = self._look(moment)
-        for choice in self.choices:
-            for t in self.times:
-                guidance, learned = self._build(choice, t, moment)
-                gradients, terms = self._draw(guidance, t, moment.step, views)
-                yield Diagnosed(
-                    method=choice.entry.name,
-                    step=moment.step.index,
-                    t=t,
-                    spread=spread(gradients, Generator().manual_seed(self.experiment.options.seed)),
-                    correlation=correlation(*terms) if terms else nan,
-                    alignment=alignment(*terms) if terms else nan,
-                    learned=learned,
-                )
+        with TemporaryDirectory() as aside:
+            for choice in self.choices:
+                for t in self.times:
+                    yield self._diagnosed(choice, t, moment, views, Path(aside))
 
     @property
     def seeds(self) -> list[int]:
@@ -127,7 +122,24 @@ class Bench:
         check_shape(images, latents, self.prior)
         return Views(latents, cameras)
 
-    def _build(self, choice: Choice, t: int, moment: Moment) -> tuple[AbstractGuidance, Learned]:
+    def _diagnosed(
+        self, choice: Choice, t: int, moment: Moment, views: Views, aside: Path
+    ) -> Diagnosed:
+        guidance, learned = self._build(choice, t, moment, aside)
+        gradients, terms = self._draw(guidance, t, moment.step, views)
+        return Diagnosed(
+            method=choice.entry.name,
+            step=moment.step.index,
+            t=t,
+            spread=spread(gradients, Generator().manual_seed(self.experiment.options.seed)),
+            correlation=correlation(*terms) if terms else nan,
+            alignment=alignment(*terms) if terms else nan,
+            learned=learned,
+        )
+
+    def _build(
+        self, choice: Choice, t: int, moment: Moment, aside: Path
+    ) -> tuple[AbstractGuidance, Learned]:
         """The method at this t alone, and as it was by then if it is the stage's own."""
         name = choice.entry.name
         table = at_one_time(choice.table(), t, len(self.prior.schedule))
@@ -138,7 +150,7 @@ class Bench:
             moment.stage,
             self.prior,
             choice=chosen,
-            folder=moment.folder if own else None,
+            folder=moment.folder if own and moment.folder else aside / name,
         )
         if own and moment.learned is not None:
             load_state(guidance, dict(moment.learned), "guidance")
@@ -192,7 +204,9 @@ def moments_along(
         for _ in range(done, step):
             next(running)
         done = step
-        yield Moment(scene.renderer, 0, Step(step, total), deepcopy(built.guidance.state_dict()))
+        learned = deepcopy(built.guidance.state_dict()) if done else None
+        # A copy: being looked at may change a scene, such as what it takes for empty.
+        yield Moment(deepcopy(scene.renderer), 0, Step(step, total), learned)
 
 
 def at_one_time(table: Table, t: int, length: int) -> Table:

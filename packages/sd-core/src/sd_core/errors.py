@@ -36,6 +36,10 @@ class NonFiniteGradientError(ScoreDistillationError):
     """A method gave NaN or infinity; never papered over."""
 
 
+class EstimatorDiverged(NonFiniteGradientError):
+    """It was the method's own estimator, which has a learning rate of its own."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint such as " Did you mean 'esd'?" where a known name is close, else nothing."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.5)

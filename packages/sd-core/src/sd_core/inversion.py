@@ -44,7 +44,9 @@ def hop_variance(*, start: Level, end: Level) -> Tensor:
     """
     carried = end.alpha * start.sigma / start.alpha
     fresh = (end.sigma**2 - carried**2).clamp(min=0)
-    return (start.sigma / end.sigma) ** 2 * fresh
+    variance = (start.sigma / end.sigma) ** 2 * fresh
+    # Where a hop stays on its level, rounding would leave a little.
+    return torch.where(end.sigma == start.sigma, 0.0, variance)
 
 
 def inversion_grid(t: Timesteps, steps: int) -> Tensor:

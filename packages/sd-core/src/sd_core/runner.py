@@ -14,7 +14,7 @@ from sd_core.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from sd_core.errors import CheckpointError, NonFiniteGradientError
+from sd_core.errors import CheckpointError, EstimatorDiverged, NonFiniteGradientError
 from sd_core.experiment import Experiment
 from sd_core.prior import AbstractPrior
 from sd_core.renderer import AbstractRenderer
@@ -175,6 +175,8 @@ def _with_command(
     error: NonFiniteGradientError, experiment: Experiment, stage: int, folder: RunFolder
 ) -> NonFiniteGradientError:
     """Which stage, as each counts its steps from 0; and a command, as `resume` changes nothing."""
+    if isinstance(error, EstimatorDiverged):
+        return EstimatorDiverged(f"stage {stage}: {error}")
     rate = experiment.stages[stage].options.optimiser.learning_rate
     return NonFiniteGradientError(
         f"stage {stage}: {error} For example: score-distill run {folder.path / 'config.json'} "

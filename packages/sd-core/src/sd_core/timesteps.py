@@ -116,6 +116,13 @@ def timestep_range(
     return index_at(lowest, len(schedule)), index_at(highest, len(schedule))
 
 
+def highest_fraction(options: TimestepOptions) -> float:
+    """The highest t of the whole training, as a fraction of the noise schedule."""
+    if options.schedule == "pieces":
+        return max(high for _, _, high in options.pieces)
+    return options.high
+
+
 def sample_timesteps(
     options: TimestepOptions,
     count: int,

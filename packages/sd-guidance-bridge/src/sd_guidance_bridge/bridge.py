@@ -32,11 +32,17 @@ Phase = Literal["sds", "bridge", "full-path"]
 
 def phase_at(config: BridgeOptions, step: Step) -> Phase:
     """What this step is part of. It follows from the step alone, so a resumed run switches too."""
-    if step.index >= first_step(config.full_path, step):
-        return "full-path"
-    switch = config.switch_at_step
+    full_path, switch = first_step(config.full_path, step), config.switch_at_step
     if switch is None:
         switch = round(config.switch_at * step.total)
+    elif switch > full_path or switch >= step.total:
+        ends = "full path begins at" if full_path < step.total else "stage ends at"
+        raise ConfigError(
+            f"switch_at_step is {switch}, but the {ends} step {min(full_path, step.total)}: the "
+            "bridge would never begin. Give a smaller one, or a fraction as switch_at."
+        )
+    if step.index >= full_path:
+        return "full-path"
     return "bridge" if step.index >= switch else "sds"
 
 
@@ -215,6 +221,12 @@ class Bridge(ResidualGuidance):
         read = [self.source_prompt] if self.config.source == "text" else []
         for prompt in (self.prompt, self.target_prompt, *read):
             self.prior.encode_text([view_text(prompt, view) for view in get_args(View)])
+        if (self.config.scale, self.config.bridge_scale) != (1, 1):
+            self.prior.encode_text([self.prompt.negative])
+        if self.config.source == "null":
+            self.prior.encode_text([""])
+        if self.config.source == "estimator":
+            self.prior.encode_text([self.plain_text])
         options, schedule = self.config.full_path, self.prior.schedule
         end = index_at(max(options.first, options.last), len(schedule))
         if options.start < 1 and float(schedule.alphas[end]) == 0:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import model_validator
 from torch import Generator
 
 from sd_core.baselines.vsd import VSD, VSDOptions
@@ -46,6 +47,18 @@ class ESDOptions(PresetOptions, VSDOptions):
         "How the estimator learns, by default as in algorithm 1: at the step's own t and noise, "
         "half of the samples without their camera.",
     )
+
+    @model_validator(mode="after")
+    def _all_that_is_told_counts(self) -> "ESDOptions":
+        """By value, since a resumed run tells every option."""
+        arrival = self.entropy_weight_until
+        usual = type(self).model_fields["entropy_weight_until"].default
+        if self.entropy_weight_end is None and arrival != usual:
+            raise ValueError(
+                f"entropy_weight_until is {arrival}, but λ stays where it is. Say where it goes "
+                "as entropy_weight_end, or leave it out."
+            )
+        return self
 
 
 def esd_source(camera_free: Latents, at_camera: Latents, entropy_weight: float) -> Latents:

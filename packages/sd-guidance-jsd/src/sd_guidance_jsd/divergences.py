@@ -53,8 +53,7 @@ def log_odds_objective(p: Distribution, q: Distribution) -> Divergence:
     the prior from the renders, not one text from another: the paper's "optimal". Then D = p/q, and
     this is KL(q, p), SDS's own objective: unbounded, and never below the JSD.
     """
-    known = p / (p + q)
-    surprise = (1 - known).log() - known.log()
+    surprise = (q / (p + q)).log() - (p / (p + q)).log()  # 1 - c would round to 0 where q ≪ p
     return torch.where(q > 0, q * surprise, 0.0).sum(-1)
 
 

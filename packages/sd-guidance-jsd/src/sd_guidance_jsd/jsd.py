@@ -15,7 +15,7 @@ from sd_core.residual import Prediction, ResidualGuidance
 from sd_core.shapes import Latents
 from sd_core.step import Step
 from sd_core.text_guidance import classifier_free_guidance
-from sd_core.timesteps import index_at
+from sd_core.timesteps import highest_fraction, index_at
 from sd_guidance_jsd.fixed_grid import hops_on_fixed_grid
 from sd_guidance_jsd.gradients import attraction_target, attraction_weights, difference_weights
 from sd_guidance_jsd.minority import invert, minority_sample, standard_normal
@@ -35,11 +35,12 @@ class JSD(ResidualGuidance):
 
     def __init__(self, config: JSDOptions, context: GuidanceContext) -> None:
         super().__init__(config, context)
-        highest = index_at(config.timesteps.high, len(self.prior.schedule))
+        highest = index_at(highest_fraction(config.timesteps), len(self.prior.schedule))
         if float(self.prior.schedule.alphas[highest]) == 0:
+            bound = "every high of" if config.timesteps.schedule == "pieces" else "high of"
             raise ConfigError(
                 f"guidance 'jsd' denoises in one step, but t = {highest} is pure noise on this "
-                "prior's schedule. Set guidance.timesteps.high below 1."
+                f"prior's schedule. Set {bound} its timesteps below 1."
             )
 
     def noised(
@@ -84,12 +85,14 @@ class JSD(ResidualGuidance):
         """Both; the one call at x̂_t serves the gradient and the minority sample."""
         texts, schedule = self._texts(cameras), self.prior.schedule
         guided, denoising = self._at_inverted(noised, texts)
+        logs = {"unet_calls": float(self._calls(noised))}
+        if not self._asks_minority:  # where the inverted sample pulls alone, its ε is the target
+            return Prediction(guided, logs=logs), Prediction(noised.noise)
         fresh = standard_normal(noised.noisy, generator)
         minority = minority_sample(noised, denoising, fresh, schedule=schedule)
         negative, text = texts
         scale = self.config.scale
         low = self.prior.predict_guided(minority.noisy, noised.t, text, negative, scale=scale)
-        logs = {"unet_calls": float(self._calls(noised))}
         if self.config.form == "difference":
             return Prediction(guided, logs=logs), Prediction(low)
         alpha, sigma = level_at(schedule, noised.t, noised.noisy)
@@ -139,7 +142,12 @@ class JSD(ResidualGuidance):
         hops = inversion.steps
         if inversion.grid == "fixed":
             hops = hops_on_fixed_grid(noised.t, inversion.steps, len(self.prior.schedule))
-        return hops * _texts_read(inversion.scale) + 2 * _texts_read(self.config.scale)
+        samples = 2 if self._asks_minority else 1
+        return hops * _texts_read(inversion.scale) + samples * _texts_read(self.config.scale)
+
+    @property
+    def _asks_minority(self) -> bool:
+        return self.config.form == "difference" or self.config.low_density_weight > 0
 
 
 def _texts_read(scale: float) -> int:

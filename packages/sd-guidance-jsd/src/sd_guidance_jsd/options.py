@@ -43,8 +43,8 @@ class InversionOptions(Options):
 class JSDOptions(PresetOptions, ResidualOptions):
     """The paper's values; it prints none for t, w(t) and the guidance of the inversion.
 
-    `released`: what the code computes without Perp-Neg, which is another method. The attraction
-    with k = 0 is the loss of SDI's released code.
+    `released`: what the code computes without Perp-Neg, which is another method. With k = 0 it is
+    the loss of SDI's released code.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

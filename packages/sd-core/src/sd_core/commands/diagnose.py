@@ -77,6 +77,7 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
     rows = [row for moment in moments for row in bench.diagnose(moment)]
     print(markdown(HEADER, [_cells(row) for row in rows]))
     _tell_fresh(rows)
+    _tell_alike(rows)
     if output is not None:
         record = {
             "schema": SCHEMA,
@@ -201,6 +202,19 @@ def _tell_fresh(rows: Sequence[Diagnosed]) -> None:
             f"as they begin, with nothing learned of this scene: {', '.join(fresh)}",
             file=sys.stderr,
         )
+
+
+def _tell_alike(rows: Sequence[Diagnosed]) -> None:
+    """Such as methods that have not begun to differ at this step."""
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row.method, []).append((row.step, row.t, row.spread))
+    alike: dict[str, list[str]] = {}
+    for method, numbers in found.items():
+        alike.setdefault(repr(numbers), []).append(method)  # repr: NaN is as NaN
+    for methods in alike.values():
+        if len(methods) > 1:
+            print(f"the same gradients at every draw: {', '.join(methods)}", file=sys.stderr)
 
 
 def _recorded(choice: Choice, plugins: Plugins) -> Table:

@@ -43,7 +43,7 @@ class CameraCondition(nn.Module):
         self._term: Tensor | None = None
         # For good, not for each call: what torch.compile made of a network looks up a flag again,
         # but does not notice a hook that came later.
-        time_embedding.register_forward_hook(self._add_term)
+        self._hook = time_embedding.register_forward_hook(self._add_term)
 
     @contextmanager
     def shown_to(self, cameras: CameraBatch, shown: Bool[Tensor, " batch"]) -> Iterator[None]:
@@ -55,6 +55,10 @@ class CameraCondition(nn.Module):
             yield
         finally:
             self._term = None
+
+    def leave(self) -> None:
+        """Take the hook off the network, for good."""
+        self._hook.remove()
 
     def _add_term(self, module: nn.Module, inputs: Any, embedding: Tensor) -> Tensor | None:
         if self._term is None:

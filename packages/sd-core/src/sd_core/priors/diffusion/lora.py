@@ -1,5 +1,6 @@
 """A low-rank adapter (LoRA) on the prior's own network: the estimator of what is rendered now."""
 
+import weakref
 from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import deepcopy
@@ -12,7 +13,7 @@ from torch import Generator, Tensor
 from sd_core.cameras import CameraBatch
 from sd_core.condition import Condition
 from sd_core.config import Options, option
-from sd_core.errors import ConfigError, NonFiniteGradientError
+from sd_core.errors import ConfigError, EstimatorDiverged
 from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions, NoisePair
 from sd_core.noising import Noised, draw
 from sd_core.priors.diffusion.camera_condition import CameraCondition, CameraStart
@@ -66,7 +67,7 @@ class LoraEstimator(AbstractNoiseEstimator):
     loses its camera with probability p_∅. Optimiser: AdamW.
 
     Its `state_dict()` is A, B, the camera's MLP and the optimiser; the frozen network is left out.
-    The adapter stays on the network for as long as the network lives.
+    The adapter and the camera's hook leave the network when the estimator is gone.
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class LoraEstimator(AbstractNoiseEstimator):
             if view_conditioned
             else None
         )
+        # Of a method that is built again and again, such as by `diagnose`, one is on the network.
+        weakref.finalize(self, _leave, self.adapter, self.camera_condition).atexit = False
         self.optimizer = torch.optim.AdamW(
             self.parameters(), lr=learning.learning_rate, weight_decay=learning.weight_decay
         )
@@ -221,7 +224,7 @@ class LoraEstimator(AbstractNoiseEstimator):
             gradients = torch.autograd.grad(_LOSS_SCALE * loss, learned, allow_unused=True)
         norm = torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
         if not bool(norm.isfinite()):
-            raise NonFiniteGradientError(
+            raise EstimatorDiverged(
                 f"the estimator's gradient is not finite at step {step.index} (loss "
                 f"{float(loss.detach()):.3g}). Try the prior in bfloat16 or float32, or a smaller "
                 "learning_rate of the estimator."
@@ -262,6 +265,12 @@ class LoraEstimator(AbstractNoiseEstimator):
         return torch.is_grad_enabled() and (
             self.learning.shared_noise or noised.noisy.requires_grad
         )
+
+
+def _leave(adapter: LoraAdapter, camera_condition: CameraCondition | None) -> None:
+    adapter.leave()
+    if camera_condition is not None:
+        camera_condition.leave()
 
 
 def _other_base(prior: NetworkPrior, model: str) -> NetworkPrior:

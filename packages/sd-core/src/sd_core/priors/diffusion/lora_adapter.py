@@ -27,6 +27,7 @@ class LoraAdapter(nn.Module):
         super().__init__()
         self.name, found = _inject(network, rank, alpha, targets)
         self._layers = list(found.values())
+        self._known: dict[str, Any] = network.__dict__["peft_config"]
         self.updates = nn.ModuleDict(
             {
                 path.replace(".", "/"): nn.ModuleDict(
@@ -58,6 +59,13 @@ class LoraAdapter(nn.Module):
             for layer, (active, disabled) in zip(self._layers, before, strict=True):
                 layer._active_adapter = active
                 layer._disable_adapters = disabled
+
+    def leave(self) -> None:
+        """Take it off the network, for good."""
+        for layer in self._layers:
+            layer._active_adapter = [name for name in layer.active_adapters if name != self.name]
+            layer.delete_adapter(self.name)
+        self._known.pop(self.name, None)
 
 
 def _inject(
