@@ -183,6 +183,15 @@ def test_a_method_named_twice_is_built_once(prior):
     assert set(mix.methods) == {"sds", "own"}
 
 
+@pytest.mark.parametrize("part", ["target", "noising"])
+def test_only_the_source_of_a_mix_has_an_estimator(prior, part):
+    mix = Mix(MixOptions(**{part: "vsd"}), context(prior))
+    assert not hasattr(mix.methods["vsd"], "estimator")
+    assert gradient(mix, latents_like(prior, 4)).isfinite().all()
+    both = Mix(MixOptions(**{part: "vsd", "source": "vsd"}), context(prior))
+    assert hasattr(both.methods["vsd"], "estimator")
+
+
 def test_mix_refuses_options_for_a_method_that_takes_no_part():
     with pytest.raises(ConfigError) as caught:
         parse_options(MixOptions, {"options": {"vsd": {"scale": 1.0}}}, where="stages.0.guidance")

@@ -120,7 +120,13 @@ def test_as_the_target_of_a_mix_it_is_itself():
     ("values", "told"),
     [
         ({"only": ["back"], "wanted": {"side": 1.0}}, "both wanted and only are told"),
+        ({"only": ["back"], "marginal": "prior"}, "marginal is prior, but with only"),
+        ({"memory": 9, "marginal": "prior"}, "memory is for the marginal running, but the marg"),
+        ({"prior_samples": 9}, "prior_samples is for the marginal prior, but the marginal is run"),
+        ({"prior_steps": 9}, "prior_steps is for the marginal prior, but the marginal is running"),
         ({"classifier": {"kind": "exact", "templates": "folder"}}, "is for the kind matching"),
+        ({"classifier": {"kind": "exact", "model": "m"}}, "is for the kind matching or text"),
+        ({"classifier": {"kind": "a:b", "size": 28}}, "classifier.size is for the kind matching o"),
     ],
 )
 def test_options_without_effect_are_refused(values, told):
@@ -128,10 +134,25 @@ def test_options_without_effect_are_refused(values, told):
         options(**values)
 
 
-def test_options_of_matching_are_not_lost_where_the_prior_makes_the_kind_exact():
-    with pytest.raises(ConfigError, match=r"templates is for the kind matching, but with a prior"):
-        usd(bank(), classifier={"templates": "folder"})
-    usd(bank(), preset="released")  # whose values are not told
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"classifier": {"templates": "folder"}}, "classifier.templates"),
+        ({"classifier": {"model": "a-model"}}, "classifier.model"),
+        ({"jacobian": "none"}, "jacobian"),
+        ({"second_noise": True}, "second_noise"),
+        ({"auxiliary": "from the side"}, "auxiliary"),
+        ({"preset": "released", "second_noise": False}, "second_noise"),
+    ],
+)
+def test_what_has_no_effect_where_the_prior_makes_the_kind_exact_is_refused(values, name):
+    with pytest.raises(ConfigError, match=f"guidance.{name} has no effect on the kind exact"):
+        usd(bank(), **values)
+
+
+def test_what_a_preset_says_is_not_told():
+    usd(bank(), preset="released")
+    usd(bank(), auxiliary="")
 
 
 def test_released_is_a_preset_of_method_and_classifier():
@@ -160,7 +181,9 @@ def test_before_its_start_it_is_vsd_to_the_bit_and_already_watches():
     latents = exact.some_latents(prior, 4).double()
     late.update_estimator(latents, CAMERAS, guided, step=STEP, generator=generator)
     assert not torch.equal(late.marginal.shares, torch.full((10, 3), 1 / 3))
-    assert not torch.equal(answer(late, prior, Step(8, 10))[0].gradient, guided.gradient)
+    begun = Step(8, 10)
+    plain = answer(vsd, prior, begun)[0].gradient
+    assert not torch.equal(answer(late, prior, begun)[0].gradient, plain)
 
 
 def test_with_the_priors_own_marginal_the_target_is_the_rectified_prior():
@@ -254,6 +277,51 @@ def test_a_callable_of_ones_own_is_a_classifier():
     guided = answer(method, prior)[0]
     assert set(guided.logs) == {"seen_bright", "seen_dark", "correction"}
     assert torch.isfinite(guided.gradient).all()
+
+
+class Answers:
+    """Whatever it was made with, for pictures that it does not look at."""
+
+    classes = ("one", "other")
+
+    def __init__(self, *rows):
+        self.rows = rows
+
+    def __call__(self, images):
+        return torch.tensor(self.rows).expand(len(images), -1) + 0 * images.mean()
+
+
+logits, too_many = Answers(3.0, -2.0), Answers(0.5, 0.25, 0.25)
+
+
+def blind(images):
+    return torch.full((len(images), 2), 0.5)
+
+
+blind.classes = ("one", "other")
+
+
+def one_text(images):
+    return torch.full((len(images), 2), 0.5)
+
+
+one_text.classes = "ab"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("logits", "numbers that are no probabilities: at least 0, and 1 in each row together"),
+        ("too_many", r"numbers of shape \[4, 3\] instead of \[4, 2\]"),
+        ("blind", "probabilities that the pictures' gradient does not reach"),
+        ("one_text", "whose `classes` are one text"),
+    ],
+)
+def test_what_a_callable_of_ones_own_gets_wrong_is_told(name, told):
+    with pytest.raises(
+        ConfigError, match=f"guidance.classifier.kind is 'test_usd:{name}', .*{told}"
+    ):
+        answer(usd(bank(), classifier={"kind": f"test_usd:{name}"}), bank())
 
 
 @pytest.mark.parametrize(

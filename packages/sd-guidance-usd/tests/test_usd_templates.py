@@ -44,8 +44,32 @@ def test_a_folder_without_two_pictures_of_one_size_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="differ in size"):
         load_pictures(tmp_path)
     (tmp_path / "back.png").write_bytes(b"no picture")
-    with pytest.raises(ConfigError, match="cannot read the template"):
+    with pytest.raises(ConfigError, match="cannot read the picture"):
         load_pictures(tmp_path)
+
+
+def test_two_templates_of_one_class_are_refused(tmp_path):
+    for name in ("back.png", "front.png", "front.webp"):
+        save(tmp_path, name, 0)
+    with pytest.raises(ConfigError, match=r"both front.png and front.webp .* templates of 'front'"):
+        load_pictures(tmp_path)
+
+
+def test_what_is_cut_out_stands_on_white(tmp_path):
+    save(tmp_path, "front.png", 0)
+    Image.new("RGBA", (8, 6), (0, 0, 0, 0)).save(tmp_path / "back.png")
+    assert load_pictures(tmp_path)["back"].min() == 1
+
+
+def test_a_mirrored_side_of_ones_own_is_the_class_of_that_name():
+    pictures = {name: torch.rand(3, 2, 2) for name in ("front", "mirrored_side", "side")}
+    found = with_mirrored(pictures, None)
+    assert found.classes == ("front", "mirrored_side", "side")
+    assert torch.equal(found.pictures[1], pictures["mirrored_side"])
+    with pytest.raises(ConfigError, match="names 'side', but there is a class 'mirrored_side' alr"):
+        with_mirrored(pictures, ("side",))
+    with pytest.raises(ConfigError, match="names 'front', but there is a class 'mirrored_front'"):
+        with_mirrored(pictures, ("front", "front"))
 
 
 def test_only_templates_that_are_there_can_be_mirrored():

@@ -213,7 +213,7 @@ def test_a_run_that_is_killed_while_it_saves_them_leaves_no_half(world, tmp_path
 def test_one_that_was_taken_away_is_named(world, tmp_path):
     run = Run(world, tmp_path / "run").kill(after=1)
     (run.templates / "side.png").unlink()
-    with pytest.raises(ConfigError, match=r"cannot read the template '.*side.png'"):
+    with pytest.raises(ConfigError, match=r"the template '.*side.png' is gone"):
         run.resume()
 
 

@@ -91,6 +91,9 @@ class AbstractResidual(AbstractGuidance):
     ) -> Prediction:
         """Where the sample is now."""
 
+    def give_up_source(self) -> None:
+        """Told by a mix whose source is another method: what `source` alone needs may go."""
+
     def sides(
         self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
     ) -> tuple[Prediction, Prediction]:

@@ -18,7 +18,7 @@ from sd_core.shapes import Images
 from sd_guidance_usd.classifier import PictureClassifier
 from sd_guidance_usd.exact_classifier import ExactClassifier
 from sd_guidance_usd.matching import MatchingClassifier
-from sd_guidance_usd.options import OF_MATCHING, ClassifierOptions, USDOptions
+from sd_guidance_usd.options import ClassifierOptions, USDOptions
 from sd_guidance_usd.phrases import text_of
 from sd_guidance_usd.pose_judge import AbstractPoseJudge, NoisyJudge, PictureJudge
 from sd_guidance_usd.rectifier import LogProbabilities, wanted_shares
@@ -44,11 +44,11 @@ def build_judge(
     options, prior, text = config.classifier, context.prior, context.prompt.text
     kind = options.kind or ("exact" if isinstance(prior, ExactPrior) else "matching")
     if kind == "exact":
-        for name in config.told_of(OF_MATCHING):
+        for name in config.told_beside_exact():
             raise ConfigError(
-                f"guidance.classifier.{name} is for the kind matching, but with a prior that is "
-                "known exactly the kind is exact unless told. Set guidance.classifier.kind = "
-                f'"matching", or remove {name}.'
+                f"guidance.{name} has no effect on the kind exact, which it is with a prior that "
+                'is known exactly unless told. Set guidance.classifier.kind = "matching", or '
+                f"remove {name.rpartition('.')[2]}."
             )
         exact = ExactClassifier(prior, text, options.phrases)
         return exact.classes, NoisyJudge(exact, prior, text)
@@ -155,9 +155,30 @@ class OwnClassifier:
             )
         if isinstance(found, nn.Module):
             found.to(device).eval().requires_grad_(False)
+        if isinstance(found.classes, str):
+            raise ConfigError(
+                f"guidance.classifier.kind is '{name}', whose `classes` are one text. Make them a "
+                "list of names."
+            )
         self.classes = tuple(found.classes)
-        self._asked = found
+        self._name, self._asked = name, found
 
     def log_probabilities(self, images: Images) -> LogProbabilities:
         probabilities: Tensor = self._asked(images)
+        self._check(probabilities, images)
         return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
+
+    def _check(self, given: Tensor, images: Images) -> None:
+        wanted = (len(images), len(self.classes))
+        if tuple(given.shape) != wanted:
+            wrong = f"numbers of shape {list(given.shape)} instead of {list(wanted)}"
+        elif not bool(((given >= 0) & (given.sum(1, keepdim=True) - 1).abs().le(1e-2)).all()):
+            wrong = "numbers that are no probabilities: at least 0, and 1 in each row together"
+        elif images.requires_grad and not given.requires_grad:
+            wrong = "probabilities that the pictures' gradient does not reach"
+        else:
+            return
+        raise ConfigError(
+            f"guidance.classifier.kind is '{self._name}', which gives {wrong}. It should map "
+            "pictures [b 3 h w] in [0, 1] to probabilities [b classes], differentiably."
+        )

@@ -32,9 +32,9 @@ def principal_axis(patches: Patches) -> PrincipalAxis:
     """The mean of all patches, and the eigenvector of their covariance's largest eigenvalue."""
     points = patches.detach().reshape(-1, patches.shape[-1])
     mean = points.mean(dim=0)
-    away = points - mean
-    # A covariance squares the range of values, which costs half of float32's digits.
-    _, vectors = torch.linalg.eigh((away.T @ away).double())
+    # A covariance squares the range of values, which would cost half of float32's digits.
+    away = (points - mean).double()
+    _, vectors = torch.linalg.eigh(away.T @ away)
     return PrincipalAxis(mean, vectors[:, -1].to(mean))
 
 

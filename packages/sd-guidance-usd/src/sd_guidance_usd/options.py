@@ -106,6 +106,7 @@ OF_MATCHING = (
     *("templates", "candidates", "mirrored"),
 )
 OF_TEXT = ("whole_phrases", "text_temperature")
+OF_AN_ENCODER = ("model", "size")
 # What counts where templates are made, and not where they are given.
 OF_MAKING = ("phrases", "candidates")
 
@@ -186,9 +187,37 @@ class USDOptions(PresetOptions, VSDOptions):
             raise ValueError(
                 "both wanted and only are told, but with only nothing else is wanted. Remove one."
             )
+        self._refuse_another_marginals()
         self._refuse_another_kinds()
         self._refuse_making_beside_templates()
         return self
+
+    def _refuse_another_marginals(self) -> None:
+        if self.only and self.marginal == "prior":
+            raise ValueError(
+                "marginal is prior, but with only nobody asks how often a class is seen. Remove one"
+                "."
+            )
+        of = {"running": ("memory",), "prior": ("prior_samples", "prior_steps")}
+        other: Literal["running", "prior"] = "prior" if self.marginal == "running" else "running"
+        for name in self._unusual(of[other]):
+            raise ValueError(
+                f"{name} is for the marginal {other}, but the marginal is {self.marginal}. "
+                "Remove one."
+            )
+
+    def told_beside_exact(self) -> list[str]:
+        """What no exact classifier takes notice of: it asks neither a picture nor the network."""
+        of_pictures = [
+            f"classifier.{name}" for name in self.told_of((*OF_MATCHING, *OF_AN_ENCODER))
+        ]
+        return [*of_pictures, *self._unusual(("jacobian", "second_noise", "auxiliary"))]
+
+    def _unusual(self, names: Sequence[str]) -> list[str]:
+        """Those that are not as the preset has them; an empty text is as none."""
+        usual = {name: field.default for name, field in type(self).model_fields.items()}
+        usual |= self.presets.get(self.preset, {})
+        return [name for name in names if (getattr(self, name) or None) != (usual[name] or None)]
 
     def _refuse_another_kinds(self) -> None:
         """Options of `text` and of matching with another kind; presets are not told.
@@ -199,7 +228,10 @@ class USDOptions(PresetOptions, VSDOptions):
         of_text = [] if kind == "text" else [(name, "text") for name in self.told_of(OF_TEXT)]
         matches = kind in (None, "matching")
         of_matching = [] if matches else [(name, "matching") for name in self.told_of(OF_MATCHING)]
-        for name, theirs in (*of_text, *of_matching):
+        of_encoders: list[tuple[str, str]] = []
+        if kind not in (None, "matching", "text"):
+            of_encoders = [(name, "matching or text") for name in self.told_of(OF_AN_ENCODER)]
+        for name, theirs in (*of_text, *of_matching, *of_encoders):
             raise ValueError(
                 f"classifier.{name} is for the kind {theirs}, but the kind is "
                 f"{kind or 'exact or matching'}. Remove one."

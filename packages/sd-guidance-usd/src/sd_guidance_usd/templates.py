@@ -6,17 +6,18 @@ anything is done with them: a resumed run, which reads them, has the same.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Generator, Tensor
 
 from sd_core.atomic import new_folder
 from sd_core.encoders.features import Extractor
 from sd_core.errors import ConfigError
+from sd_core.picture_folder import picture_files, read_picture
 from sd_core.pictures import save_png, to_bytes
 from sd_core.prior import AbstractPrior
 from sd_core.shapes import Images
@@ -29,19 +30,24 @@ Pictures = Mapping[str, Float[Tensor, "3 height width"]]
 
 MIRRORED = "mirrored_"
 USUALLY_MIRRORED = "side"
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FILE_NAME = re.compile(r"\w[\w -]{0,63}")
 
 
 def load_pictures(folder: Path) -> dict[str, Float[Tensor, "3 height width"]]:
     """front.png is the class "front", and so on, sorted by name."""
     paths = _paths(folder)
-    if len({path.stem for path in paths}) < 2:
+    if len(paths) < 2:
         raise ConfigError(
             f"guidance.classifier.templates is '{folder}', which has {len(paths)} pictures. Give a "
             "folder with one for each pose, such as front.png, side.png and back.png."
         )
-    pictures = {path.stem: _read(path) for path in paths}
+    for one, other in pairwise(paths):
+        if one.stem == other.stem:
+            raise ConfigError(
+                f"both {one.name} and {other.name} in '{folder}' are templates of '{one.stem}'. "
+                "Remove one."
+            )
+    pictures = {path.stem: read_picture(path) for path in paths}
     sizes = {picture.shape for picture in pictures.values()}
     if len(sizes) > 1:
         raise ConfigError(f"the templates in '{folder}' differ in size. Make them all of one size.")
@@ -65,23 +71,35 @@ def kept_pictures(
     if not folder.is_dir():
         save_pictures(folder, make())
     names = order or [path.stem for path in _paths(folder)]
-    return {name: _read(folder / f"{name}.png") for name in names}
+    for name in names:
+        if not (folder / f"{name}.png").is_file():
+            raise ConfigError(
+                f"the template '{folder / name}.png' is gone, which this run was begun with. Put "
+                "it back, or begin a new run."
+            )
+    return {name: read_picture(folder / f"{name}.png") for name in names}
 
 
 def with_mirrored(pictures: Pictures, mirrored: Sequence[str] | None) -> Templates:
     """Each picture a class; those named also the other way round, as "mirrored_NAME"."""
     classes = class_names(tuple(pictures), mirrored)
     turned = {MIRRORED + name: picture.flip(-1) for name, picture in pictures.items()}
-    every = {**pictures, **turned}
+    every = {**turned, **pictures}
     return Templates(classes, torch.stack([every[name] for name in classes]))
 
 
 def class_names(names: Sequence[str], mirrored: Sequence[str] | None) -> tuple[str, ...]:
     """Those of the pictures, and "mirrored_" of those that count mirrored, too: USUALLY_MIRRORED
-    where it is there, unless told."""
+    where it is there and its mirrored form is not, unless told."""
     if mirrored is None:
-        mirrored = [USUALLY_MIRRORED] if USUALLY_MIRRORED in names else []
-    for name in mirrored:
+        usual = USUALLY_MIRRORED in names and MIRRORED + USUALLY_MIRRORED not in names
+        mirrored = [USUALLY_MIRRORED] if usual else []
+    for place, name in enumerate(mirrored):
+        if MIRRORED + name in names or name in mirrored[:place]:
+            raise ConfigError(
+                f"guidance.classifier.mirrored names '{name}', but there is a class "
+                f"'{MIRRORED + name}' already. Name it once, or remove that class."
+            )
         if name not in names:
             raise ConfigError(
                 f"guidance.classifier.mirrored names '{name}', but the templates are "
@@ -136,16 +154,7 @@ def most_typical(features: Float[Tensor, "pictures width"]) -> int:
 
 
 def _paths(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in _SUFFIXES)
-
-
-def _read(path: Path) -> Float[Tensor, "3 height width"]:
-    try:
-        with Image.open(path) as file:
-            pixels = np.array(file.convert("RGB"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the template '{path}': {error}.") from None
-    return _pictures(pixels[None])[0]
+    return picture_files(folder) if folder.is_dir() else []
 
 
 def _pictures(levels: UInt8[np.ndarray, "batch height width 3"]) -> Images:

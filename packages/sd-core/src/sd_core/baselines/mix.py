@@ -80,6 +80,8 @@ class Mix(AbstractResidual):
             self.methods[name] = context.find(name, options)
         for part, name in names.items():
             _check_part(part, name, self.methods[name], config.noising)
+        for name in {config.noising, config.target} - {config.source}:
+            self._method(name).give_up_source()
 
     def noised(
         self, latents: Latents, cameras: CameraBatch, *, step: Step, generator: Generator

@@ -59,6 +59,9 @@ class VSD(ResidualGuidance):
             generator=generator,
         )
 
+    def give_up_source(self) -> None:
+        del self.estimator
+
     def plain(self, cameras: CameraBatch) -> Condition:
         """The prompt without its view words, once for each camera."""
         return self.prior.encode_text([self.prompt.text] * len(cameras))
