@@ -5,6 +5,7 @@ lent therefore keeps a line of JSON for each of its parts, and goes on from thes
 """
 
 import json
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ from typing import Any
 from sd_core.atomic import write_text
 
 FOLDER = Path(__file__).parent / "records"
+
+
+def commit() -> str:
+    """Of this repository, as it is now."""
+    told = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(told, cwd=FOLDER.parent, capture_output=True, text=True).stdout.strip()
 
 
 class Records:
@@ -26,7 +33,7 @@ class Records:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self._lines.values())
 
-    def of(self, *name: str) -> dict[str, Any] | None:
+    def of(self, *name: str | int) -> dict[str, Any] | None:
         return self._lines.get(name)
 
     def keep(self, line: Mapping[str, Any]) -> None:
@@ -39,5 +46,5 @@ class Records:
             self.path, "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in ordered)
         )
 
-    def _name(self, line: Mapping[str, Any]) -> tuple[str, ...]:
+    def _name(self, line: Mapping[str, Any]) -> tuple[str | int, ...]:
         return tuple(line[part] for part in self._parts)

@@ -3,24 +3,27 @@
     python benchmarks/one_toy.py [--toys 2] [--seeds 3] [--others 1] [--show-only]
 
 Writes 4,000 pictures of each toy under runs/one_toy, at the world's rates, and runs
-examples/one_toy.toml on them, and with other schedules of t and fewer pictures. Rewrites its
-section of docs/janus.md and its picture; what is finished is not run again. A quarter of an hour a
-run.
+examples/one_toy.toml on them, and with other schedules of t and fewer pictures. Keeps what
+was measured in records/one_toy.jsonl, from which it rewrites its section of docs/janus.md, and its
+picture from the run folders; what is recorded is not run again. A quarter of an hour a run.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from _records import Records, commit
 from _report import machine, write_section
-from _runs import complete, finished, score_distill
+from _runs import complete, finished, minutes, score_distill
 from torch import Generator
 
 from sd_core.atomic import new_folder
@@ -83,21 +86,31 @@ class Run:
         few = "_few" if "600" in self.variant else ""
         return RUNS / f"{self.prompt.replace(' ', '_')}{few}"
 
-    def go(self) -> None:
+    def measure(self) -> dict[str, Any]:
+        """Run it, unless it is finished; what the records keep of it."""
         told = ("--set", f"prior.folder={self.bank}", "--prompt", self.prompt)
         complete(
             self.folder, str(EXPERIMENT), *told, "--seed", str(self.seed), *VARIANTS[self.variant]
         )
         if not (self.folder / "metrics.json").is_file():
             score_distill("evaluate", str(self.folder), "--metrics", "janus-faces,pose-consistency")
-
-    def values(self) -> dict[str, float]:
         metrics = json.loads((self.folder / "metrics.json").read_text("utf-8"))["metrics"]
-        return {name: value for each in metrics.values() for name, value in each["values"].items()}
+        found = {key: value for each in metrics.values() for key, value in each["values"].items()}
+        return {
+            "variant": self.variant,
+            "prompt": self.prompt,
+            "seed": self.seed,
+            "told": list(VARIANTS[self.variant]),
+            "experiment": _experiment_digest(),
+            "commit": commit(),
+            "machine": machine("sd-guidance-usd", "sd-toybox", "torch"),
+            "minutes": round(minutes(self.folder), 2),
+            **{name: round(value, 4) for name, value in found.items()},
+        }
 
-    def is_one(self) -> bool:
-        found = self.values()
-        return found["janus-faces"] == 1 and found["pose-consistency"] >= LEAST_CONSISTENCY
+
+def _experiment_digest() -> str:
+    return hashlib.sha256(EXPERIMENT.read_bytes()).hexdigest()[:16]
 
 
 def main() -> None:
@@ -106,7 +119,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--others", type=int, default=1, help="seeds of the other variants")
     parser.add_argument("--at-once", type=int, default=os.cpu_count())
-    parser.add_argument("--show-only", action="store_true", help="of what is finished")
+    parser.add_argument("--show-only", action="store_true", help="of what is recorded")
     parsed = parser.parse_args()
     torch.set_num_threads(1)
     runs = [
@@ -116,16 +129,24 @@ def main() -> None:
         for variant in VARIANTS
         if variant == WHOLE or seed < parsed.others
     ]
-    if parsed.show_only:
-        runs = [run for run in runs if (run.folder / "metrics.json").is_file()]
-    if not runs:
-        sys.exit("nothing is finished yet: run it without --show-only")
-    for run in runs:
-        write_bank(run.bank, run.kind, run.colour, FEW if "600" in run.variant else PICTURES)
-    with ThreadPoolExecutor(parsed.at_once) as pool:
-        for run, _ in zip(runs, pool.map(Run.go, runs), strict=True):
-            print(f"{run.variant}, {run.prompt}, seed {run.seed}", flush=True)
-    write_section("one-toy", _section(runs), DOCUMENT)
+    records = Records("one_toy", "variant", "prompt", "seed")
+    for record in records:
+        now = (list(VARIANTS.get(record["variant"], ())), _experiment_digest())
+        if (record["told"], record["experiment"]) != now:
+            name = f"{record['variant']}, {record['prompt']}, seed {record['seed']}"
+            sys.exit(f"{records.path} holds another experiment, delete that line: {name}")
+    if not parsed.show_only:
+        missing = [run for run in runs if not records.of(run.variant, run.prompt, run.seed)]
+        for run in missing:
+            write_bank(run.bank, run.kind, run.colour, FEW if "600" in run.variant else PICTURES)
+        with ThreadPoolExecutor(parsed.at_once) as pool:
+            for ended in as_completed([pool.submit(run.measure) for run in missing]):
+                record = ended.result()
+                records.keep(record)
+                print(f"{record['variant']}, {record['prompt']}, seed {record['seed']}", flush=True)
+    if not list(records):
+        sys.exit("nothing is recorded yet: run it without --show-only")
+    write_section("one-toy", _section(list(records)), DOCUMENT)
     _draw(runs)
 
 
@@ -146,26 +167,27 @@ def write_bank(folder: Path, kind: str, colour: str, count: int) -> None:
         (aside / "captions.json").write_text(json.dumps(captions, indent=1), "utf-8")
 
 
-def _section(runs: Sequence[Run]) -> str:
+def _section(records: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for variant in VARIANTS:
-        own = [run for run in runs if run.variant == variant]
+        own = [record for record in records if record["variant"] == variant]
         if not own:
             continue
-        values = [run.values() for run in own]
-        names = ("janus-faces", "pose-entropy", "pose-consistency")
-        told = [_range([each[name] for each in values]) for name in names]
-        good = f"{sum(run.is_one() for run in own)} of {len(own)}"
-        rows.append([variant, good, *told])
-    toys = ", ".join(dict.fromkeys(run.prompt for run in runs))
+        names = ("janus-faces", "pose-entropy", "pose-consistency", "minutes")
+        told = [_range([each[name] for each in own]) for name in names]
+        one = [r["janus-faces"] == 1 and r["pose-consistency"] >= LEAST_CONSISTENCY for r in own]
+        rows.append([variant, f"{sum(one)} of {len(own)}", *told])
+    toys = ", ".join(dict.fromkeys(record["prompt"] for record in records))
+    machines = "; ".join(sorted({record["machine"] for record in records}))
+    commits = ", ".join(sorted({record["commit"] for record in records}))
     return "\n".join(
         [
-            markdown(["", "one face", "faces", "entropy", "consistency"], rows),
+            markdown(["", "one face", "faces", "entropy", "consistency", "minutes"], rows),
             "",
             f"Median (least to most) over {toys} and seeds, by the toybox's meter. One face: a "
             f"consistency of at least {LEAST_CONSISTENCY}, too.",
             "",
-            f"{machine('sd-guidance-usd', 'sd-toybox', 'torch')}; made by benchmarks/one_toy.py.",
+            f"{machines}; commits {commits}; made by benchmarks/one_toy.py.",
         ]
     )
 
@@ -182,8 +204,9 @@ def _draw(runs: Sequence[Run]) -> None:
         made = [_views(run) for run in own if finished(run.folder)]
         if made:
             rows += [_true(kind, colour, made[0].shape[-1]), *made]
-    save_png(PICTURE, contact_sheet(torch.cat(rows), VIEWS))
-    print(f"wrote {PICTURE}")
+    if rows:
+        save_png(PICTURE, contact_sheet(torch.cat(rows), VIEWS))
+        print(f"wrote {PICTURE}")
 
 
 def _views(run: Run) -> Images:

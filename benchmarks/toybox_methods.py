@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from typing import Any
 
 import torch
 from _methods import METHODS
-from _records import Records
+from _records import Records, commit
 from _report import machine, write_section
 from _runs import complete, finished, minutes, score_distill, weights
 from _toys import TEMPLATES, template_folder
@@ -105,7 +104,7 @@ class Part:
             "prompt": self.prompt,
             "told": list(METHODS[self.method]),
             "weights": weights(folders[0]),
-            "commit": _commit(),
+            "commit": commit(),
             "machine": machine("sd-toybox", "torch", "diffusers"),
             "seeds": [{**_values(each), "minutes": round(minutes(each), 2)} for each in folders],
             "together": together,
@@ -137,11 +136,6 @@ def _values(folder: Path) -> dict[str, float]:
     metrics = json.loads((folder / "metrics.json").read_text("utf-8"))["metrics"]
     found = [metrics[name]["values"].items() for name in METRICS]
     return {name: round(value, 4) for values in found for name, value in values}
-
-
-def _commit() -> str:
-    told = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(told, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
 def main() -> None:
