@@ -59,6 +59,9 @@ METHODS: dict[str, dict[str, Any]] = {
     DDIM: {},
     "SDS": {"name": "sds"},
     "bridge": {"name": "bridge", **PICTURE},
+    # As the difference of two texts does not vanish at a good picture: for fewer of the steps.
+    "bridge, last fifth": {"name": "bridge", **PICTURE, "switch_at": 0.8},
+    "bridge, last twentieth": {"name": "bridge", **PICTURE, "switch_at": 0.95},
     "VSD": {"name": "vsd"},
     "full path, null": {"name": "bridge", **PICTURE, "source": "null", "full_path": FULL},
     "full path, text": {"name": "bridge", **PICTURE, "full_path": FULL},
