@@ -151,8 +151,8 @@ def test_what_has_no_effect_where_the_prior_makes_the_kind_exact_is_refused(valu
 
 
 def test_what_a_preset_says_is_not_told():
-    usd(bank(), preset="released")
-    usd(bank(), auxiliary="")
+    assert usd(bank(), preset="released").config.second_noise
+    assert usd(bank(), auxiliary="").prompt.text == exact.PROMPT
 
 
 def test_released_is_a_preset_of_method_and_classifier():
