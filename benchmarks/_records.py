@@ -16,9 +16,16 @@ FOLDER = Path(__file__).parent / "records"
 
 
 def commit() -> str:
-    """Of this repository, as it is now."""
-    told = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(told, cwd=FOLDER.parent, capture_output=True, text=True).stdout.strip()
+    """Of this repository, "-dirty" where its code differs; records and documents do not count."""
+
+    def git(*words: str) -> str:
+        told = ["git", *words]
+        done = subprocess.run(told, cwd=FOLDER.parent.parent, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    code = ("packages", "examples", "benchmarks/*.py", "constraints.txt")
+    dirty = "-dirty" if git("status", "--porcelain", "--", *code) else ""
+    return git("rev-parse", "--short", "HEAD") + dirty
 
 
 class Records:
