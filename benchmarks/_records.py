@@ -6,7 +6,7 @@ lent therefore keeps a line of JSON for each of its parts, and goes on from thes
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,13 @@ def commit() -> str:
     code = ("packages", "examples", "benchmarks/*.py", "constraints.txt")
     dirty = "-dirty" if git("status", "--porcelain", "--", *code) else ""
     return git("rev-parse", "--short", "HEAD") + dirty
+
+
+def made_with(records: Collection[Mapping[str, Any]]) -> str:
+    """The machines and the commits of all."""
+    found = [{record[key] for record in records} for key in ("machine", "commit")]
+    machines, commits = map(sorted, found)
+    return f"{'; '.join(machines)}; commits {', '.join(commits)}"
 
 
 class Records:

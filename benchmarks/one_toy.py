@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _records import Records, commit
+from _records import Records, commit, made_with
 from _report import machine, write_section
 from _runs import complete, finished, minutes, score_distill
 from torch import Generator
@@ -178,8 +178,6 @@ def _section(records: Sequence[Mapping[str, Any]]) -> str:
         one = [r["janus-faces"] == 1 and r["pose-consistency"] >= LEAST_CONSISTENCY for r in own]
         rows.append([variant, f"{sum(one)} of {len(own)}", *told])
     toys = ", ".join(dict.fromkeys(record["prompt"] for record in records))
-    machines = "; ".join(sorted({record["machine"] for record in records}))
-    commits = ", ".join(sorted({record["commit"] for record in records}))
     return "\n".join(
         [
             markdown(["", "one face", "faces", "entropy", "consistency", "minutes"], rows),
@@ -187,7 +185,7 @@ def _section(records: Sequence[Mapping[str, Any]]) -> str:
             f"Median (least to most) over {toys} and seeds, by the toybox's meter. One face: a "
             f"consistency of at least {LEAST_CONSISTENCY}, too.",
             "",
-            f"{machines}; commits {commits}; made by benchmarks/one_toy.py.",
+            f"{made_with(records)}; made by benchmarks/one_toy.py.",
         ]
     )
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from _methods import METHODS
-from _records import Records, commit
+from _records import Records, commit, made_with
 from _report import machine, write_section
 from _runs import complete, finished, minutes, score_distill, weights
 from _toys import TEMPLATES, template_folder
@@ -200,9 +200,7 @@ def _section(records: Sequence[Mapping[str, Any]]) -> str:
     for method in methods:
         own = [record for record in records if record["method"] == method]
         rows.append([method, *_row(own, {} if method == "vsd" else faces_of_vsd)])
-    machines = "; ".join(sorted({record["machine"] for record in records}))
-    commits = ", ".join(sorted({record["commit"] for record in records}))
-    made = f"{machines}; commits {commits}; made by benchmarks/toybox_methods.py."
+    made = f"{made_with(records)}; made by benchmarks/toybox_methods.py."
     return "\n\n".join([markdown(HEADER, rows), CAPTION, made])
 
 
