@@ -58,6 +58,18 @@ def test_passing_over_empty_space_changes_no_pixel_beyond_a_thousandth():
     assert torch.equal(scene(cameras).images, dense)
 
 
+def test_previews_ask_for_the_colour_of_what_is_seen_and_lose_no_more_than_a_thousandth():
+    scene, cameras = voxels(size=24, preview_size=24, samples=64, preview_samples=64), around(6)
+    asked, colour = [], scene.field.density_and_colour
+    scene.field.density_and_colour = lambda points, directions: (
+        asked.append(len(points)) or colour(points, directions)
+    )
+    preview, picture = scene.preview(cameras), scene.eval()(cameras)
+    assert asked[0] < 0.4 * asked[1]
+    for name in ("images", "opacity"):
+        assert (getattr(preview, name) - getattr(picture, name)).abs().max() < 1e-3
+
+
 def test_early_on_nothing_counts_as_empty():
     scene, cameras = voxels(empty_after=0.5), around(1)
     with torch.no_grad():

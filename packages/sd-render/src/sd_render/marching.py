@@ -25,6 +25,10 @@ class Samples:
     depth: PerSample
     thickness: PerSample
 
+    def some(self, index: Int[Tensor, " some"]) -> "Samples":
+        """Those of the given places, in their order."""
+        return Samples(self.ray[index], self.depth[index], self.thickness[index])
+
     def points(self, origins: Rays, directions: Rays) -> Float[Tensor, "samples 3"]:
         """Where the samples are: o + d·depth."""
         from_where = origins.index_select(0, self.ray)  # origins[self.ray] takes four times as long

@@ -16,7 +16,8 @@ from sd_render.compositing import (
     sample_weights,
 )
 from sd_render.field import AbstractField
-from sd_render.marching import Rays, Samples
+from sd_render.marching import PerSample, Rays, Samples
+from sd_render.occupancy import TOLERANCE
 from sd_render.regularisers import orientation_of_rays, weight_entropy_of_rays
 from sd_render.shading import Shading, lambertian, textureless
 
@@ -32,6 +33,7 @@ class Look:
     normals: bool = False
     entropy: bool = False
     depth_variance: bool = False
+    seen_only: bool = False  # for pictures alone: what nobody can see has no colour, nor gradient
     ambient: float = 0.1
     diffuse: float = 0.9
 
@@ -89,12 +91,19 @@ class RayMaps:
 
 def colour_rays(field: AbstractField, samples: Samples, some: RayBundle, look: Look) -> RayMaps:
     """Σ_i w_i c_i and the other sums over the samples of each ray, without what is behind them."""
-    ray, depth, count = samples.ray, samples.depth, len(some)
-    directions = some.directions
+    count, directions = len(some), some.directions
     points = samples.points(some.origins, directions)
+    weights: PerSample | None = None
+    if look.seen_only:
+        weights = sample_weights(field.density(points), samples.thickness, samples.ray)
+        # All samples of a ray together lose no more than TOLERANCE of its opacity.
+        seen = (weights >= TOLERANCE / look.samples).nonzero()[:, 0]
+        samples, points, weights = samples.some(seen), points[seen], weights[seen]
+    ray, depth = samples.ray, samples.depth
     # index_select takes a quarter of the time of directions[ray].
     density, colour = field.density_and_colour(points, directions.index_select(0, ray))
-    weights = sample_weights(density, samples.thickness, ray)
+    if weights is None:
+        weights = sample_weights(density, samples.thickness, ray)
     normals = field.normals(points) if look.normals or look.shading != "albedo" else None
     if normals is not None and look.shading == "lambertian":
         lights = some.lights.index_select(0, ray)

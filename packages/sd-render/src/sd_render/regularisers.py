@@ -64,7 +64,7 @@ def orientation_of_rays(
 
     The weights are constants here, so that the normals turn and the density does not flee.
     """
-    away = (normals * directions[ray]).sum(dim=-1).relu().square()
+    away = (normals * directions.index_select(0, ray)).sum(dim=-1).relu().square()
     return sum_of_rays(weights.detach() * away, ray, len(directions))
 
 

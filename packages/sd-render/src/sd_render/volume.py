@@ -110,7 +110,7 @@ class VolumeScene(AbstractRenderer):
 
     def preview(self, cameras: CameraBatch) -> Rendering:
         """Unlit pictures of `preview_size`, with normals."""
-        look = Look(self.config.preview_samples, "albedo", normals=True)
+        look = Look(self.config.preview_samples, "albedo", normals=True, seen_only=True)
         with torch.no_grad(), self.occupancy.looked_at_now(self.field):
             return self._draw(cameras, _Step(), size=self.config.preview_size, look=look)
 
