@@ -6,7 +6,9 @@ lent therefore keeps a line of JSON for each of its parts, and goes on from thes
 
 import json
 import subprocess
-from collections.abc import Collection, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,7 @@ class Records:
     def __init__(self, study: str, *parts: str) -> None:
         self.path = FOLDER / f"{study}.jsonl"
         self._parts = parts
-        lines = self.path.read_text("utf-8").splitlines() if self.path.is_file() else []
-        self._lines = {self._name(line): line for line in map(json.loads, lines)}
+        self._lines = self._read()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self._lines.values())
@@ -52,13 +53,36 @@ class Records:
 
     def keep(self, line: Mapping[str, Any]) -> None:
         """In the place of an older one of the same part; in the order of the names, whoever was
-        first."""
-        self._lines[self._name(line)] = dict(line)
+        first. What another process kept meanwhile stays."""
+        self._lines = {**self._read(), self._name(line): dict(line)}
         ordered = [self._lines[name] for name in sorted(self._lines)]
         self.path.parent.mkdir(exist_ok=True)
         write_text(
             self.path, "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in ordered)
         )
+
+    def collect(self, parts: Collection[Callable[[], Mapping[str, Any]]], at_once: int) -> None:
+        """Measure and keep each; one that fails is told at the end and stops no other."""
+        failed = []
+        with ThreadPoolExecutor(at_once) as pool:
+            try:
+                for done, ended in enumerate(as_completed(map(pool.submit, parts)), start=1):
+                    error = ended.exception()
+                    if error is None:
+                        self.keep(ended.result())
+                    else:
+                        failed.append(f"{type(error).__name__}: {error}")
+                    told = failed[-1] if error else ", ".join(map(str, self._name(ended.result())))
+                    print(f"{done}/{len(parts)} {told}", flush=True)
+            except BaseException:  # Ctrl-C: what has not begun does not begin
+                pool.shutdown(cancel_futures=True)
+                raise
+        if failed:
+            sys.exit("\n".join([f"{len(failed)} of {len(parts)} failed:", *failed]))
+
+    def _read(self) -> dict[tuple[str | int, ...], dict[str, Any]]:
+        lines = self.path.read_text("utf-8").splitlines() if self.path.is_file() else []
+        return {self._name(line): line for line in map(json.loads, lines)}
 
     def _name(self, line: Mapping[str, Any]) -> tuple[str | int, ...]:
         return tuple(line[part] for part in self._parts)

@@ -7,6 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from _records import commit
+
+from sd_core.atomic import write_text
+
+COMMIT = "commit.txt"  # in the run folder
+
 
 def score_distill(*arguments: str) -> None:
     """The last line of what it says is told where it fails."""
@@ -30,12 +36,20 @@ def complete(folder: Path, *arguments: str) -> None:
     ]
     if not (folder / "config.json").is_file():
         score_distill(*command)
+        write_text(folder / COMMIT, commit())
         return
     told = json.loads((folder / "made_by.json").read_text("utf-8"))["command"]
     if _anywhere(told) != _anywhere(command):
         sys.exit(f"{folder} was made by another command, delete it: {' '.join(told)}")
     if not finished(folder):
         score_distill("resume", str(folder), "--quiet")
+        write_text(folder / COMMIT, commit())
+
+
+def commit_of(folder: Path) -> str:
+    """Of the code that finished the run; this one's, of a run from before that was noted."""
+    noted = folder / COMMIT
+    return noted.read_text("utf-8").strip() if noted.is_file() else commit()
 
 
 def _anywhere(command: list[str]) -> list[str]:

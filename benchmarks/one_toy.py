@@ -15,15 +15,14 @@ import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from _records import Records, commit, made_with
+from _records import Records, made_with
 from _report import machine, write_section
-from _runs import complete, finished, minutes, score_distill
+from _runs import commit_of, complete, finished, minutes, score_distill
 from torch import Generator
 
 from sd_core.atomic import new_folder
@@ -102,7 +101,7 @@ class Run:
             "seed": self.seed,
             "told": list(VARIANTS[self.variant]),
             "experiment": _experiment_digest(),
-            "commit": commit(),
+            "commit": commit_of(self.folder),
             "machine": machine("sd-guidance-usd", "sd-toybox", "torch"),
             "minutes": round(minutes(self.folder), 2),
             **{name: round(value, 4) for name, value in found.items()},
@@ -139,11 +138,7 @@ def main() -> None:
         missing = [run for run in runs if not records.of(run.variant, run.prompt, run.seed)]
         for run in missing:
             write_bank(run.bank, run.kind, run.colour, FEW if "600" in run.variant else PICTURES)
-        with ThreadPoolExecutor(parsed.at_once) as pool:
-            for ended in as_completed([pool.submit(run.measure) for run in missing]):
-                record = ended.result()
-                records.keep(record)
-                print(f"{record['variant']}, {record['prompt']}, seed {record['seed']}", flush=True)
+        records.collect([run.measure for run in missing], parsed.at_once)
     if not list(records):
         sys.exit("nothing is recorded yet: run it without --show-only")
     write_section("one-toy", _section(list(records)), DOCUMENT)
