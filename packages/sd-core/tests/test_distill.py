@@ -1,3 +1,6 @@
+import math
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -182,7 +185,7 @@ def test_views_of_another_shape_than_the_priors_are_refused_by_their_sizes():
         list(run(Tall(), Told(GRADIENT)))
 
 
-def test_a_report_holds_the_logs_and_the_pictures():
+def test_a_report_holds_the_logs():
     (report,) = run(Line(), Told(GRADIENT))
     norm = GRADIENT.flatten(1).norm(dim=1).mean().item()
     assert report.logs == {
@@ -192,7 +195,33 @@ def test_a_report_holds_the_logs_and_the_pictures():
         "loss": 2.0,
     }
     assert all(type(value) is float for value in report.logs.values())
-    assert report.rendering.images.shape == (3, 2, 1, 1)
+
+
+def test_what_was_drawn_is_let_go_before_the_way_back():
+    drawn, let_go = [], []
+
+    class Deep(Line):
+        def forward(self, cameras):
+            rendering = Rendering(super().forward(cameras).images)
+            drawn.append(weakref.ref(rendering))
+            return rendering
+
+    scene = Deep()
+    scene.theta.register_hook(lambda _: let_go.append(drawn[-1]() is None))
+    list(run(scene, Told(GRADIENT), range(2)))
+    assert let_go == [True, True]
+
+
+def test_a_regulariser_that_is_not_finite_stops_before_the_scene_moves():
+    scene = Line(kappa=math.inf)
+    start = scene.theta.detach().clone()
+    with pytest.raises(NonFiniteGradientError) as caught:
+        list(run(scene, Told(GRADIENT), range(7, 9)))
+    assert str(caught.value) == (
+        "the scene's own gradient is not finite at step 7, though the guidance's is. "
+        "Try weaker regularisers or a smaller learning rate, or the prior's VAE in float32."
+    )
+    assert torch.equal(scene.theta, start)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -90,8 +90,8 @@ def plan_of(folder, *, backward_through=(), **options):
     from sd_core.priors.diffusion.memory_plan import plan_memory
     from sd_core.priors.diffusion.stable_diffusion import StableDiffusionOptions
 
-    kind = options.pop("kind", "lora")
-    config = StableDiffusionOptions(model=str(folder), estimator={"kind": kind}, **options)
+    estimator = {name: options.pop(name) for name in ("kind", "base_model") if name in options}
+    config = StableDiffusionOptions(model=str(folder), estimator=estimator, **options)
     return plan_memory(
         config,
         device=torch.device("cpu"),
@@ -117,6 +117,12 @@ def test_the_planned_weights_are_those_of_the_loaded_model(folder):
 def test_an_estimator_of_renders_needs_no_memory_of_its_own(folder):
     learned, kept = plan_of(folder), plan_of(folder, kind="renders")
     assert learned.passing.keys() - kept.passing.keys() == {"estimator, 2 forward and backward"}
+
+
+def test_a_second_model_for_the_estimator_is_in_the_plan(folder):
+    usual, second = plan_of(folder), plan_of(folder, base_model=str(folder))
+    own = usual.held["network"] + usual.held["text encoders"]
+    assert second.held == {**usual.held, "estimator's base model": own}
 
 
 def test_what_a_method_differentiates_is_in_the_plan(folder):

@@ -268,6 +268,9 @@ def test_a_prediction_is_used_only_where_it_fits(
 def test_a_prediction_nobody_goes_back_through_has_no_graph(prior: StableDiffusionPrior) -> None:
     assert not ask(learner(prior, QUICK), prior).requires_grad
     assert ask(learner(prior, SHARED), prior).requires_grad
+    # It would be of all cameras, and some samples will learn without theirs.
+    dropping = SHARED.model_copy(update={"camera_dropout": 0.1})
+    assert not ask(learner(prior, dropping), prior).requires_grad
 
 
 def test_two_estimators_on_one_network_do_not_disturb_each_other(

@@ -271,7 +271,13 @@ def test_a_base_with_other_latents_is_refused(
         learner(prior, base_model="flux")
 
 
+def test_a_base_that_is_not_found_is_told_by_its_own_option(prior: StableDiffusionPrior) -> None:
+    told = r"^prior\.estimator\.base_model is 'sd21-bse', which .*sd21"
+    with pytest.raises(ConfigError, match=told):
+        learner(prior, base_model="sd21-bse")
+
+
 def test_targets_that_match_no_layer_are_refused(prior: StableDiffusionPrior) -> None:
-    with pytest.raises(ConfigError, match=r"estimator\.targets: .*query"):
+    with pytest.raises(ConfigError, match=r"^prior\.estimator\.targets: .*query"):
         learner(prior, targets=("query",))
     assert torch.equal(ask(learner(prior), prior), frozen(prior))

@@ -162,13 +162,11 @@ def test_those_that_are_not_drawn_stay_to_the_bit(optimiser):
         return [{k: v.clone() for k, v in s.state_dict().items()} for s in stage.renderer.scenes]
 
     before, seen = state(), set()
-    for report in stage.distill(prior):
-        (drawn,) = report.rendering.parts
+    for _ in stage.distill(prior):
         after = state()
-        assert [not same(a, b) for a, b in zip(before, after, strict=True)] == [
-            index == drawn for index in range(3)
-        ]
-        before, _ = after, seen.add(drawn)
+        moved = [not same(a, b) for a, b in zip(before, after, strict=True)]
+        assert sum(moved) == 1
+        before, _ = after, seen.add(moved.index(True))
     assert seen == {0, 1, 2}
 
 

@@ -131,8 +131,8 @@ def test_the_precision_of_the_vae_can_be_chosen(saved):
         ),
         (
             "fp32",
-            "in float32, gave latents that are not finite. The pictures themselves or the VAE's "
-            "weights are not finite: check the renderer, and fetch the model again.",
+            "in float32, gave latents that are not finite. Its weights are not finite: fetch the "
+            "model again.",
         ),
     ],
 )
@@ -142,6 +142,28 @@ def test_latents_that_are_not_finite_are_an_error_with_the_remedy(saved, vae_dty
     with pytest.raises(ScoreDistillationError) as error:
         prior.encode(torch.rand(1, 3, 16, 16))
     assert str(error.value) == f"the VAE, {ending}"
+
+
+def test_the_vae_is_not_blamed_for_pictures_that_are_not_finite(saved):
+    images = torch.full((1, 3, 16, 16), torch.nan)
+    assert tiny_prior(saved["sd1"], vae_dtype="bf16").encode(images).isnan().all()
+
+
+@pytest.mark.parametrize("part", ["encode", "decode", "predict_noise"])
+def test_in_float16_a_gradient_of_any_size_has_the_same_bits(saved, part):
+    prior = tiny_prior(saved["sd1"], dtype="fp16")
+    given = torch.rand(2, *((3, 16, 16) if part == "encode" else prior.latent_shape))
+    text = prior.encode_text(["a red bear"] * 2)
+    told = [torch.tensor([100, 800]), text] if part == "predict_noise" else []
+
+    def slope(size):
+        at = given.clone().requires_grad_()
+        (found,) = torch.autograd.grad(size * getattr(prior, part)(at, *told).square().sum(), at)
+        return found / size
+
+    usual = slope(1.0)
+    assert usual.abs().max() > 0
+    assert torch.equal(slope(2.0**-30), usual)
 
 
 def test_identity_names_the_model(saved):

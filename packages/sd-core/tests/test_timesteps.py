@@ -211,17 +211,17 @@ def test_times_depend_on_the_step_alone(name: ScheduleName) -> None:
     [
         ({"low": 0.6, "high": 0.6}, "t: low = 0.6 must lie below high = 0.6."),
         (
-            {"pieces": [[0.1, 0.2, 0.5]]},
+            {"schedule": "pieces", "pieces": [[0.1, 0.2, 0.5]]},
             "t: the pieces begin at 0.1 of the training, but the first must begin at 0, and each "
             "of the others after the one before.",
         ),
         (
-            {"pieces": [[0.0, 0.2, 0.5], [0.4, 0.1, 0.2], [0.4, 0.0, 0.1]]},
+            {"schedule": "pieces", "pieces": [[0.0, 0.2, 0.5], [0.4, 0.1, 0.2], [0.4, 0.0, 0.1]]},
             "t: the pieces begin at 0.0, 0.4, 0.4 of the training, but the first must begin at 0, "
             "and each of the others after the one before.",
         ),
         (
-            {"pieces": [[0.0, 0.5, 0.5]]},
+            {"schedule": "pieces", "pieces": [[0.0, 0.5, 0.5]]},
             "t: low = 0.5 must lie below high = 0.5 in the piece that begins at 0.0.",
         ),
         (
@@ -242,6 +242,29 @@ def test_bounds_out_of_order_are_refused_in_words(values: dict[str, Any], messag
     with pytest.raises(ConfigError) as caught:
         parse_options(TimestepOptions, values, where="t")
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (
+            {"blocks": 4},
+            "t: blocks is 4, which the schedule 'uniform' does not read. Set schedule to "
+            "back-and-forth, or remove blocks.",
+        ),
+        (
+            {"high_after": 0.3},
+            "t: high_after is 0.3, which the schedule 'uniform' does not read. Set schedule to "
+            "hard-switch or linear-anneal, or remove high_after.",
+        ),
+    ],
+)
+def test_a_forgotten_schedule_is_told(told: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_options(TimestepOptions, told, where="t")
+    assert str(caught.value) == message
+    # Chosen by name, such as to try another than a file has, it may leave the others' alone.
+    parse_options(TimestepOptions, {"schedule": "uniform", **told}, where="t")
 
 
 def test_bounds_of_other_schedules_do_not_matter() -> None:

@@ -13,7 +13,7 @@ from sd_core.errors import ConfigError, NonFiniteGradientError
 from sd_core.guidance import AbstractGuidance, Guided
 from sd_core.learning_rate import set_rates
 from sd_core.prior import AbstractPrior
-from sd_core.renderer import AbstractRenderer, Rendering
+from sd_core.renderer import AbstractRenderer
 from sd_core.shapes import Images, Latents
 from sd_core.step import Step
 
@@ -24,7 +24,6 @@ class StepReport:
 
     step: Step
     logs: dict[str, float]
-    rendering: Rendering
 
 
 def distill(
@@ -61,12 +60,17 @@ def distill(
         if rate_factor is not None:
             set_rates(optimiser, rate_factor(step))
         optimiser.zero_grad(set_to_none=True)
-        backward(latents, guided.gradient, renderer.regularisation(rendering))
+        regularisation = renderer.regularisation(rendering)
+        del rendering  # maps that nobody asked for would keep the whole graph of the views alive
+        backward(latents, guided.gradient, regularisation)
+        _refuse_broken_slopes(optimiser, step)
         optimiser.step()
 
         learned = guidance.update_estimator(clean, cameras, guided, step=step, generator=generator)
         logs = {"gradient_norm": fmean(norms), "t": fmean(guided.t.tolist())}
-        yield StepReport(step, {**logs, **guided.logs, **learned}, rendering)
+        logs |= {**guided.logs, **learned}
+        del guided  # its observations may hold a graph of the network
+        yield StepReport(step, logs)
 
 
 def backward(latents: Latents, gradient: Latents, regularisation: Tensor | None) -> None:
@@ -77,6 +81,22 @@ def backward(latents: Latents, gradient: Latents, regularisation: Tensor | None)
         roots.append(regularisation)
         gradients.append(None)
     torch.autograd.backward(roots, gradients)
+
+
+def _refuse_broken_slopes(optimiser: torch.optim.Optimizer, step: Step) -> None:
+    """Before they are in the scene, from where no later step brings it back."""
+    slopes = [
+        parameter.grad
+        for group in optimiser.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+    if not slopes or bool(torch.nn.utils.get_total_norm(slopes).isfinite()):
+        return
+    raise NonFiniteGradientError(
+        f"the scene's own gradient is not finite at step {step.index}, though the guidance's is. "
+        "Try weaker regularisers or a smaller learning rate, or the prior's VAE in float32."
+    )
 
 
 def check_shape(images: Images, latents: Latents, prior: AbstractPrior) -> None:

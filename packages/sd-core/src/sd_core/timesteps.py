@@ -12,10 +12,22 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from sd_core.config import Options, option
+from sd_core.config import Options, option, shown
 from sd_core.noising import NoiseSchedule
 from sd_core.shapes import Timesteps
 from sd_core.step import Step
+
+# Which schedules read the options that not all of them do.
+_READERS = MappingProxyType(
+    {
+        "switch_at": ("hard-switch",),
+        "high_after": ("hard-switch", "linear-anneal"),
+        "low_end": ("linear-descent",),
+        "anneal_until": ("linear-anneal", "linear-descent"),
+        "blocks": ("back-and-forth",),
+        "pieces": ("pieces",),
+    }
+)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 ScheduleName = Literal[
@@ -89,6 +101,18 @@ class TimestepOptions(Options):
             raise ValueError(
                 f"low_end = {self.low_end} must lie below high = {self.high} and not below "
                 f"low = {self.low}."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_is_not_forgotten(self) -> "TimestepOptions":
+        """What another schedule reads is an oversight, unless this one was chosen by name."""
+        for name, readers in _READERS.items():
+            if "schedule" in self.model_fields_set or name not in self.model_fields_set:
+                continue
+            raise ValueError(
+                f"{name} is {shown(getattr(self, name))}, which the schedule '{self.schedule}' "
+                f"does not read. Set schedule to {' or '.join(readers)}, or remove {name}."
             )
         return self
 

@@ -17,6 +17,7 @@ from sd_core.noising import NoiseSchedule
 from sd_core.parameterisation import noise_from_flow, noise_from_velocity
 from sd_core.prior import AbstractPrior
 from sd_core.priors.diffusion.family import Family
+from sd_core.priors.diffusion.half_gradient import differentiable_in_half
 from sd_core.priors.diffusion.latent_codec import LatentCodec
 from sd_core.priors.diffusion.lora import LoraEstimator, LoraOptions
 from sd_core.priors.diffusion.scheduler_config import PredictionType
@@ -91,7 +92,10 @@ class StableDiffusionPrior(AbstractPrior):
         return self.codec.decode(latents)
 
     def predict_noise(self, noisy: Latents, t: Timesteps, condition: Condition) -> Latents:
-        return self.noise_from_output(self.predict_output(noisy, t, condition), noisy, t)
+        def noise_of(noisy: Tensor) -> Tensor:
+            return self.noise_from_output(self.predict_output(noisy, t, condition), noisy, t)
+
+        return differentiable_in_half(noise_of, noisy, self.dtype)
 
     def predict_noises(
         self, noisy: Latents | Sequence[Latents], t: Timesteps, conditions: Sequence[Condition]

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 from torch.nn import functional
 
 from sd_core.errors import ScoreDistillationError
+from sd_core.priors.diffusion.half_gradient import differentiable_in_half
 from sd_core.shapes import Images, Latents
 
 # With sides of their own: in one signature, equal names are equal sizes, and latents are smaller.
@@ -41,29 +42,38 @@ class LatentCodec:
             images = functional.interpolate(
                 images, self.picture_size, mode="bilinear", align_corners=False
             )
-        posterior = self.vae.encode((2 * images - 1).to(self.dtype)).latent_dist
-        raw = posterior.mean.to(images.dtype)
-        if sample is not None:
-            spread = posterior.std.to(raw.dtype)
-            noise = torch.randn(raw.shape, generator=sample, device=raw.device, dtype=raw.dtype)
-            raw = raw + spread * noise
-        self._check(raw)
-        latents: Latents = (raw - self.shift) * self.scale
-        return latents
+
+        def posterior_of(pictures: Tensor) -> Tensor:
+            posterior = self.vae.encode((2 * pictures - 1).to(self.dtype)).latent_dist
+            raw: Tensor = posterior.mean.to(pictures.dtype)
+            if sample is not None:
+                spread = posterior.std.to(raw.dtype)
+                noise = torch.randn(raw.shape, generator=sample, device=raw.device, dtype=raw.dtype)
+                raw = raw + spread * noise
+            return raw
+
+        raw = differentiable_in_half(posterior_of, images, self.dtype)
+        self._check(raw, images)
+        return (raw - self.shift) * self.scale
 
     def decode(self, latents: Latents) -> Images:
         """pictures = (vae(x0/scale + shift) + 1)/2, not clamped."""
-        raw = (latents / self.scale + self.shift).to(self.dtype)
-        images: Images = (self.vae.decode(raw).sample.to(latents.dtype) + 1) / 2
-        return images
 
-    def _check(self, raw: Latents) -> None:
+        def pictures_of(raw: Tensor) -> Tensor:
+            pictures: Tensor = self.vae.decode(raw.to(self.dtype)).sample.to(raw.dtype)
+            return pictures
+
+        raw = latents / self.scale + self.shift
+        return (differentiable_in_half(pictures_of, raw, self.dtype) + 1) / 2
+
+    def _check(self, raw: Latents, images: Images) -> None:
         if bool(raw.isfinite().all()):
+            return
+        if not bool(images.isfinite().all()):  # then the VAE is not to blame, and the loop says so
             return
         precision = str(self.dtype).removeprefix("torch.")
         remedy = (
-            "The pictures themselves or the VAE's weights are not finite: check the renderer, and "
-            "fetch the model again."
+            "Its weights are not finite: fetch the model again."
             if self.dtype == torch.float32
             else 'In that precision its activations can overflow: set prior.vae_dtype = "fp32".'
         )

@@ -26,6 +26,7 @@ from sd_core.step import Step
 # float32 a power of two changes no bit; in float16 it keeps the gradient of a mean over 16,384
 # numbers (6e-5 each) away from the smallest normal number (6e-5), below which bits are lost.
 _LOSS_SCALE = 2.0**10
+BASE_MODEL = "prior.estimator.base_model"  # as users write it
 # Below this α, ε says nothing about v or u any more, and its error is rounding.
 _SMALLEST_ALPHA = 1e-3
 
@@ -101,7 +102,10 @@ class LoraEstimator(AbstractNoiseEstimator):
     ) -> Latents:
         """ε_φ at `noised`. Without cameras nothing is added to the time embedding."""
         shown = torch.ones_like(noised.t, dtype=torch.bool)
-        with torch.set_grad_enabled(self._worth_a_graph(noised)):
+        # Where some samples will learn without their camera, this pass cannot train: no graph.
+        drops = self.camera_condition is not None and self.learning.camera_dropout > 0
+        worth = self._worth_a_graph(noised) and (not drops or noised.noisy.requires_grad)
+        with torch.set_grad_enabled(worth):
             return self._noise(noised, condition, cameras, shown)
 
     def predict_noise_pair(
@@ -279,12 +283,12 @@ def _other_base(prior: NetworkPrior, model: str) -> NetworkPrior:
     mine, other = prior.schedule, base.schedule
     if base.latent_shape[0] != prior.latent_shape[0]:
         raise ConfigError(
-            f"estimator.base_model '{model}' has latents of {base.latent_shape[0]} channels, the "
+            f"{BASE_MODEL} '{model}' has latents of {base.latent_shape[0]} channels, the "
             f"prior of {prior.latent_shape[0]}. Choose a model with the prior's latents."
         )
     if len(mine) != len(other) or not torch.allclose(mine.alphas, other.alphas, atol=1e-4):
         raise ConfigError(
-            f"estimator.base_model '{model}' has another noise schedule than the prior, so that t "
-            "means another noise level. Choose a model with the prior's schedule."
+            f"{BASE_MODEL} '{model}' has another noise schedule than the prior, so that t means "
+            "another noise level. Choose a model with the prior's schedule."
         )
     return base

@@ -92,7 +92,7 @@ def _inject(
     try:
         inject_adapter_in_model(config, network, name)
     except ValueError as error:
-        raise ConfigError(f"estimator.targets: {error}") from None
+        raise ConfigError(f"prior.estimator.targets: {error}") from None
     finally:
         network.__dict__["peft_config"] = known
     known[name] = config

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sd_core.priors.diffusion.dry_run import peak_bytes
 from sd_core.priors.diffusion.family import Family, family_of
 from sd_core.priors.diffusion.latent_codec import LatentCodec, latent_shape_of
+from sd_core.priors.diffusion.lora import BASE_MODEL
 from sd_core.priors.diffusion.model_files import FileOptions, ModelFiles, open_model
 from sd_core.priors.diffusion.model_ids import find_model
 from sd_core.priors.diffusion.stable_diffusion import (
@@ -59,7 +60,10 @@ def plan_memory(
         f"network, {2 * batch} at once": _without_graph(lambda: outline.predict(2 * batch)),
         f"VAE, {batch} forward and backward": lambda: _backward(outline.encode(batch)),
     }
+    held = dict(outline.held)
     if has_estimator and config.estimator.kind == "lora":
+        if config.estimator.base_model is not None:
+            held["estimator's base model"] = _bytes_of_base(config, device)
         learn = f"estimator, {batch} forward and backward"
         passing[learn] = lambda: _backward(outline.predict(batch))
     if "network" in backward_through:
@@ -69,7 +73,15 @@ def plan_memory(
         latents = torch.empty(batch, *outline.latent_shape, device=META, requires_grad=True)
         decoding = f"decoder, {batch} forward and backward"
         passing[decoding] = lambda: _backward(outline.decode(latents))
-    return MemoryPlan(outline.held, {name: peak_bytes(run) for name, run in passing.items()})
+    return MemoryPlan(held, {name: peak_bytes(run) for name, run in passing.items()})
+
+
+def _bytes_of_base(config: StableDiffusionOptions, device: torch.device) -> int:
+    """Its network and text encoders; it judges the prior's latents, so that its VAE is not read."""
+    source = find_model(str(config.estimator.base_model), option=BASE_MODEL)
+    files = open_model(source, FileOptions())
+    held = _Outline.of(config, files, device).held
+    return sum(size for part, size in held.items() if part != "VAE")
 
 
 @dataclass(frozen=True)

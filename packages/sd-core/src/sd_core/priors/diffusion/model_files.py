@@ -165,7 +165,7 @@ def _fetch(source: ModelSource, options: FileOptions) -> Path:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
     heir = RETIRED.get(source.where.id)
-    moved = f' It was taken off the hub; its copy is prior.model = "{heir}".' if heir else ""
+    moved = f' It was taken off the hub; its copy is {source.option} = "{heir}".' if heir else ""
     raise ConfigError(
         f"cannot load the model '{source.name}': {reason}.{moved} {source.how_to_point_elsewhere}"
     )

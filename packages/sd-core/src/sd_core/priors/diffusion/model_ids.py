@@ -53,10 +53,11 @@ RETIRED = {
 
 @dataclass(frozen=True)
 class ModelSource:
-    """What the user asked for, and where it is: on the hub, or in a folder of this machine."""
+    """What the user asked for, where it is (on the hub, or in a folder), and by which option."""
 
     asked: str
     where: ModelId | Path
+    option: str = "prior.model"
 
     @property
     def name(self) -> str:
@@ -70,7 +71,7 @@ class ModelSource:
         if isinstance(self.where, ModelId):
             licence = f"Its licence: {self.where.licence_page}. "
         variable = f", or {variable_of(self.asked)}=FOLDER" if self._has_variable else ""
-        return f'{licence}To load another copy: prior.model = "FOLDER"{variable}.'
+        return f'{licence}To load another copy: {self.option} = "FOLDER"{variable}.'
 
     @property
     def _has_variable(self) -> bool:
@@ -82,14 +83,16 @@ def variable_of(model: str) -> str:
     return "SD_CORE_MODEL_" + re.sub(r"[^A-Z0-9]", "_", model.upper())
 
 
-def find_model(model: str, revision: str | None = None) -> ModelSource:
-    """What `prior.model` means on this machine; nothing is opened yet."""
+def find_model(
+    model: str, revision: str | None = None, *, option: str = "prior.model"
+) -> ModelSource:
+    """What that option means on this machine; nothing is opened yet."""
     instead = os.environ.get(variable_of(model))
     if instead and not Path(model).expanduser().is_dir():
         where = _look_up(instead, f"{variable_of(model)} is '{instead}'", revision)
     else:
-        where = _look_up(model, f"prior.model is '{model}'", revision)
-    return ModelSource(asked=model, where=where)
+        where = _look_up(model, f"{option} is '{model}'", revision)
+    return ModelSource(asked=model, where=where, option=option)
 
 
 def _look_up(model: str, what: str, revision: str | None) -> ModelId | Path:

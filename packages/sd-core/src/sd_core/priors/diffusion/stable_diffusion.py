@@ -19,7 +19,7 @@ from sd_core.priors.diffusion.latent_codec import (
     downscaling_of,
     latent_shape_of,
 )
-from sd_core.priors.diffusion.lora import LoraOptions
+from sd_core.priors.diffusion.lora import BASE_MODEL, LoraOptions
 from sd_core.priors.diffusion.model_files import FileOptions, ModelFiles, open_model
 from sd_core.priors.diffusion.model_ids import find_model
 from sd_core.priors.diffusion.scheduler_config import prediction_of, schedule_of
@@ -80,10 +80,12 @@ def build(config: StableDiffusionOptions, context: PriorContext) -> StableDiffus
     return prior
 
 
-def _assemble(config: StableDiffusionOptions, device: torch.device) -> StableDiffusionPrior:
+def _assemble(
+    config: StableDiffusionOptions, device: torch.device, *, told_by: str = "prior.model"
+) -> StableDiffusionPrior:
     """The network is loaded here; the VAE and the text encoders when they are first asked for."""
     allowed = FileOptions(config.variant, config.allow_pickle, config.allow_remote_code)
-    files = open_model(find_model(config.model, config.revision), allowed)
+    files = open_model(find_model(config.model, config.revision, option=told_by), allowed)
     family = family_of(files)
     scheduler = files.read_json("scheduler/scheduler_config.json")
     size = picture_size(config, files, family)
@@ -93,7 +95,7 @@ def _assemble(config: StableDiffusionOptions, device: torch.device) -> StableDif
     def load_other(model: str) -> StableDiffusionPrior:
         # The same latents are shown to it, so the pictures have the same size.
         same = {"model": model, "revision": None, "variant": None, "picture_size": size[0]}
-        return _assemble(config.model_copy(update=same), device)
+        return _assemble(config.model_copy(update=same), device, told_by=BASE_MODEL)
 
     parts = PriorParts(
         network=_network(config, files.load(family.network, dtype), device),
