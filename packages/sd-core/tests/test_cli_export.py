@@ -1,5 +1,6 @@
 """`export`, as a user calls it, and the scenes that it brings back."""
 
+import shutil
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -8,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from sd_core import saved_scene
 from sd_core.building import choose_device
 from sd_core.camera_sampling import CameraOptions
+from sd_core.checkpoint import drop_later, list_checkpoints
 from sd_core.errors import CheckpointError
 from sd_core.renderer import AbstractRenderer, Rendering
 from sd_core.saved_scene import load_scene
@@ -96,6 +99,49 @@ def test_the_scene_of_an_unfinished_run_is_that_of_its_newest_checkpoint():
     assert torch.equal(scene.renderer.point, newest_state(run.folder)["scene"]["point"])
     with pytest.raises(CheckpointError, match="stage 0 of a is not finished"):
         loaded(run, stage=0)
+
+
+def test_of_a_run_that_has_ended_only_the_scene_is_read():
+    """Its checkpoint holds the same, and the optimiser's moments and the method's networks."""
+    run = solid_run(SOLID, {"steps": 5})
+    expected = newest_state(run.folder)["scene"]["point"]
+    for path in list_checkpoints(run.folder.checkpoints):
+        (path / "state.safetensors").unlink()
+    scene = loaded(run)
+    assert (scene.stage, scene.steps_done) == (1, 5)
+    assert torch.equal(scene.renderer.point, expected)
+
+
+def test_a_run_that_was_taken_back_is_as_its_checkpoint_says():
+    run = SmallRun(table(SOLID, checkpoint_every=3), Path("a")).go()
+    drop_later(run.folder.checkpoints, 0, 3)  # as `resume --previous` does
+    assert loaded(run).steps_done == 3
+
+
+def drop_while_loading(monkeypatch, times):
+    """The run goes on while its scene is read, and drops what was its newest checkpoint."""
+    real, dropped = saved_scene.load_checkpoint, []
+
+    def load(path, **options):
+        if len(dropped) < times:
+            dropped.append(path)
+            shutil.rmtree(path)
+        return real(path, **options)
+
+    monkeypatch.setattr(saved_scene, "load_checkpoint", load)
+
+
+def test_a_checkpoint_that_a_running_run_drops_meanwhile_is_looked_for_again(monkeypatch):
+    run = SmallRun(table({**SOLID, "steps": 9}, checkpoint_every=2), Path("a")).kill(steps=5)
+    drop_while_loading(monkeypatch, 1)
+    assert loaded(run).steps_done == 2
+
+
+def test_a_checkpoint_is_looked_for_again_but_once(monkeypatch):
+    run = SmallRun(table({**SOLID, "steps": 9}, checkpoint_every=2), Path("a")).kill(steps=5)
+    drop_while_loading(monkeypatch, 2)
+    with pytest.raises(CheckpointError, match="stage_0_step_000002 is damaged"):
+        loaded(run)
 
 
 def test_each_finished_stage_can_be_brought_back():

@@ -19,6 +19,7 @@ from sd_core.cli import main
 from sd_core.commands import watch
 from sd_core.renderers.affine import Affine
 from sd_core.run_folder import RunFolder, fingerprint
+from sd_core.runner import Stop
 from small_runs import experiment_file, log_lines, newest_state, same
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -93,11 +94,12 @@ def test_a_run_that_was_killed_resumes_to_the_same_bits(cli, uninterrupted, seed
     assert Path("a", sheet).read_bytes() == (uninterrupted / sheet).read_bytes()
 
 
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on():
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_or_the_end_of_a_job_finishes_the_step_saves_and_says_how_to_go_on(kind):
     endless = KILLED.replace("steps = 150", "steps = 1000000").replace("= 7", "= 1000000")
     running = process("run", experiment_file(endless), "--output", "a")
     wait_for_lines(running, Path("a/log.jsonl"), 5)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(kind)
     out, err = running.communicate()
     assert (running.returncode, err) == (130, "")
     assert out.endswith("stopped and saved; go on with: score-distill resume a\n")
@@ -105,6 +107,17 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on():
     config = json.loads(Path("a/config.json").read_text())["experiment"]
     label, _ = load_checkpoint(checkpoint, experiment=fingerprint(config))
     assert label.steps_done == len(log_lines(Path("a")))
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_interrupts_at_once(first, second):
+    before, stop = [signal.getsignal(kind) for kind in (first, second)], Stop()
+    with pytest.raises(KeyboardInterrupt), watch.stop_when_asked(stop):
+        signal.raise_signal(first)
+        assert stop.requested
+        signal.raise_signal(second)
+    assert [signal.getsignal(kind) for kind in (first, second)] == before
 
 
 def test_the_command_line_alone_loads_neither_torch_nor_pydantic():

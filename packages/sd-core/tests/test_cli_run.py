@@ -190,6 +190,12 @@ def test_a_mistake_in_the_options_leaves_nothing_behind(refused, here):
         assert not list((here / "runs").glob("*"))
 
 
+def test_a_mistake_that_shows_only_when_stages_are_built_leaves_the_users_own_folder(refused):
+    os.mkdir("mine")
+    refused(*RUN, "--guidance", "no-method", "--output", "mine")
+    assert os.listdir("mine") == []
+
+
 def test_a_run_that_has_begun_is_kept_when_it_fails(refused):
     refused(*RUN, "--guidance", "sick", "--output", "a")
     assert len(log_lines(Path("a"))) == 3

@@ -1,6 +1,8 @@
 import errno
+import fcntl
 import json
 import os
+from contextlib import ExitStack
 
 import pytest
 
@@ -105,6 +107,90 @@ def test_the_log_is_trimmed_to_a_checkpoint(tmp_path, stage, steps_done, kept):
     assert folder.log.read_text() == "".join(whole.splitlines(keepends=True)[:kept])
 
 
+# claimed by one process
+
+
+def claimed(path):
+    return RunFolder.claimed(path, experiment=EXPERIMENT, made_by={})
+
+
+def break_off(path):
+    with claimed(path):
+        raise RunFolderError("a stage cannot be built.")
+
+
+def test_a_claimed_run_is_locked_and_whole(tmp_path):
+    with claimed(tmp_path / "run") as folder:
+        assert RunFolder.open(folder.path)[1] == EXPERIMENT
+        with pytest.raises(RunFolderError, match="another process is running"), folder.locked():
+            pass
+        assert "already holds a run" in mistake(break_off, folder.path)
+    assert (folder.path / "config.json").is_file()
+
+
+def test_a_mistake_before_the_first_step_leaves_nothing_behind(tmp_path):
+    assert mistake(break_off, tmp_path / "run") == "a stage cannot be built."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_of_the_users_own_stays(tmp_path):
+    mistake(break_off, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_has_begun_stays(tmp_path):
+    with pytest.raises(RunFolderError), claimed(tmp_path) as folder:
+        folder.append_log({"step": 0})
+        raise RunFolderError("the gradient is not finite.")
+    assert RunFolder.open(tmp_path)[1] == EXPERIMENT
+
+
+def test_a_run_that_could_not_be_written_down_leaves_nothing_behind(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def fill(descriptor):
+        if os.path.exists(tmp_path / "run" / "made_by.json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fill)
+    assert mistake(break_off, tmp_path / "run").startswith("the disk is full: could not write ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_another_that_begins_at_the_same_moment_is_left_alone(tmp_path, monkeypatch):
+    """Both have found the folder free; the other has locked it and logged nothing yet."""
+    real, other = RunFolder.check_free, ExitStack()
+
+    def check_free(path):
+        real(path)
+        monkeypatch.setattr(RunFolder, "check_free", staticmethod(real))
+        other.enter_context(claimed(path))
+
+    monkeypatch.setattr(RunFolder, "check_free", staticmethod(check_free))
+    with other:
+        assert mistake(break_off, tmp_path / "run") == (
+            f"another process is running in {tmp_path / 'run'}. Wait for it, or stop it."
+        )
+        assert RunFolder.open(tmp_path / "run")[1] == EXPERIMENT
+
+
+def test_without_locks_too_only_one_can_begin_a_run(tmp_path, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    other = create(tmp_path)  # just after this one has looked
+    monkeypatch.setattr(RunFolder, "check_free", staticmethod(lambda path: None))
+    assert mistake(break_off, tmp_path) == f"could not write {tmp_path}: File exists."
+    assert RunFolder.open(other.path)[1] == EXPERIMENT
+
+
+def test_a_lock_alone_is_no_run(tmp_path):
+    (tmp_path / ".lock").touch()
+    assert create(tmp_path).path == tmp_path
+
+
 # the lock
 
 
@@ -183,6 +269,24 @@ def test_text_is_replaced_as_a_whole(tmp_path, monkeypatch):
     message = mistake(write_text, path, "two")
     assert message.startswith(f"the disk is full: could not write {path}. The last checkpoint is ")
     assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_processes_that_write_one_file_do_not_touch_each_others_part(tmp_path, monkeypatch):
+    path, real = tmp_path / "a.txt", os.fsync
+
+    def meanwhile(descriptor):
+        monkeypatch.setattr(os, "fsync", real)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 0)
+            write_text(path, "theirs")
+        assert path.read_text() == "theirs"
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    write_text(path, "ours")
+    assert path.read_text() == "ours"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_appears_at_the_end_of_its_block(tmp_path):

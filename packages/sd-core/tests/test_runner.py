@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import weakref
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,28 @@ def test_what_a_scene_draws_never_shifts_the_method(tmp_path, monkeypatch):
     assert torch.equal(drawn[0].renderer.drawn, drawn[1].renderer.drawn)
     assert torch.equal(drawn[0].guidance.drawn, drawn[1].guidance.drawn)
     assert torch.equal(drawn[0].guidance.drawn, drawn[2].guidance.drawn)
+
+
+def test_the_state_of_a_checkpoint_is_let_go_of_once_it_is_loaded(tmp_path):
+    """With its moments and networks it may be larger than the scene by far."""
+    run = SmallRun(one_stage("vsd"), tmp_path / "run").go(steps=3)
+    start = find_start(run.folder)
+    held = [
+        weakref.ref(tensor)
+        for part in ("scene", "guidance")
+        for tensor in start.state[part].values()
+        if isinstance(tensor, torch.Tensor)
+    ]
+    moments = weakref.WeakSet(start.state["optimiser"]["state"][0].values())
+    assert held and moments
+    prior = build_prior(run.experiment)
+    running = run_stages(run.experiment, prior, run.folder, start=start, stop=Stop())
+    next(running)
+    assert start == Start(0, 3)  # still held, as by the command
+    assert not any(each() is not None for each in held)
+    running.close()
+    del running
+    assert not moments  # these were the optimiser's own
 
 
 # what turned sick

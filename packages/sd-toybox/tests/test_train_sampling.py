@@ -23,9 +23,14 @@ def sampler(prior, tmp_path, monkeypatch):
     return Sampler(prior, tmp_path / "samples", 0, 2, lambda line: None)
 
 
-@pytest.mark.parametrize(("scale", "steps"), [(1.0, 3), (7.5, 5), (3.0, 20)])
-def test_it_is_the_scheduler_of_diffusers(prior, scale, steps):
-    prompts, scheduler = ["a red bear", "a blue bus, blurry"], new_scheduler()
+@pytest.mark.parametrize(
+    ("scale", "steps", "spacing"),
+    [(1.0, 2, "trailing"), (7.5, 5, "trailing"), (3.0, 20, "leading")],
+)
+def test_it_is_the_scheduler_of_diffusers(prior, scale, steps, spacing):
+    prompts = ["a red bear", "a blue bus, blurry"]
+    shipped = new_scheduler()
+    scheduler = type(shipped).from_config(shipped.config, timestep_spacing=spacing)
     noise = torch.randn(2, *prior.latent_shape, generator=torch.Generator().manual_seed(0))
     text, nothing = prior.encode_text(prompts), prior.encode_text(["", ""])
     scheduler.set_timesteps(steps)

@@ -18,12 +18,17 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write or replace one file."""
     with disk_errors(path):
-        aside = path.with_name(f".{path.name}.partial")
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+        # A name of this process: two that write the same file do not cut each other's short.
+        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
         _sync(path.parent)
 
 

@@ -92,8 +92,8 @@ def choose_device(name: str, *, told_by: str = "run.device") -> torch.device:
 def build_prior(experiment: Experiment) -> AbstractPrior:
     """The frozen model."""
     choice = experiment.prior
-    with _seeded(_seed(experiment, "prior")):
-        device = choose_device(experiment.options.run.device)
+    device = choose_device(experiment.options.run.device)
+    with _seeded(_seed(experiment, "prior"), device):
         prior = choice.entry.load_build()(choice.options, PriorContext(device))
     return checked(prior, AbstractPrior, choice.entry)  # type: ignore[type-abstract]
 
@@ -111,7 +111,7 @@ def build_scene(
     """The first half of `build_stage`. A scene that was saved is loaded after this half."""
     seed = _seed(experiment, f"stage {index}")
     generator = Generator(prior.device).manual_seed(seed)
-    with _seeded(seed):
+    with _seeded(seed, prior.device):
         renderer = _build_renderer(experiment.stages[index], prior, previous, generator)
     return BuiltScene(renderer, generator)
 
@@ -150,7 +150,7 @@ def build_guidance(
 ) -> AbstractGuidance:
     """A method as stage `index` would build it, the stage's own or another to compare it with."""
     # A seed of its own: what the scene drew, or a load instead of it, never shifts the method.
-    with _seeded(_seed(experiment, f"stage {index} guidance")):
+    with _seeded(_seed(experiment, f"stage {index} guidance"), prior.device):
         return _build_guidance(experiment, choice, prior, folder)
 
 
@@ -235,8 +235,18 @@ def _seed(experiment: Experiment, purpose: str) -> int:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Libraries that initialise weights from torch's global state do it reproducibly in here."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Libraries that initialise weights from torch's global state do it reproducibly in here.
+
+    The CPU's, and that of the one device that is computed on: other GPUs are neither woken nor
+    seeded.
+    """
+    on_cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type != "cpu":  # MPS and the like: theirs is seeded, but cannot be put back
+            torch.get_device_module(device).manual_seed(seed)
         yield

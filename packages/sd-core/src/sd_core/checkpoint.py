@@ -64,13 +64,19 @@ def save_checkpoint(folder: Path, label: CheckpointLabel, state: dict[str, Any])
 def list_checkpoints(folder: Path) -> list[Path]:
     """The finished checkpoints, oldest first."""
     found = folder.iterdir() if folder.is_dir() else ()
-    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=_order)
+    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=place_of)
+
+
+def place_of(path: Path) -> tuple[int, int]:
+    """The stage of a checkpoint and the steps done in it, as its name tells."""
+    _, stage, _, step = path.name.split("_")
+    return int(stage), int(step)
 
 
 def drop_later(folder: Path, stage: int, steps_done: int) -> None:
     """Remove what lies after the point that a run goes on from, as `--previous` leaves it."""
     for path in list_checkpoints(folder):
-        if _order(path) > (stage, steps_done):
+        if place_of(path) > (stage, steps_done):
             with disk_errors(path):
                 remove_folder(path)
 
@@ -158,11 +164,6 @@ def _put_together(node: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
         items = [_put_together(item, tensors) for item in held]
         return items if kind == "list" else tuple(items)
     return held
-
-
-def _order(path: Path) -> tuple[int, int]:
-    _, stage, _, step = path.name.split("_")
-    return int(stage), int(step)
 
 
 def _sha256(data: bytes) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from sd_core.atomic import write_text
 from sd_core.errors import RunFolderError
 from sd_core.experiment_options import Table
+from sd_core.locks import turn_in
 
 SCHEMA = 1
 
@@ -32,9 +33,13 @@ def read_record(path: Path) -> Table | None:
 
 
 def write_record(path: Path, told: Table) -> list[str]:
-    """Adds to what is there; gives the names of the metrics that had to go."""
-    record, dropped = merged(read_record(path), {"schema": SCHEMA, **told})
-    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    """Adds to what is there; gives the names of the metrics that had to go.
+
+    Processes that judge the same folder take turns, so that none loses what another has added.
+    """
+    with turn_in(path.parent):
+        record, dropped = merged(read_record(path), {"schema": SCHEMA, **told})
+        write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return dropped
 
 

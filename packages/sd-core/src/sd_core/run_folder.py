@@ -14,15 +14,16 @@ metrics.json  what `evaluate` measured, from which views, with which versions
 import hashlib
 import json
 import os
-import sys
+import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sd_core.atomic import disk_errors, write_text
-from sd_core.errors import RunFolderError
+from sd_core.errors import RunFolderError, ScoreDistillationError
 from sd_core.experiment_options import Table
+from sd_core.locks import LOCK_FILE, alone_in
 
 SCHEMA = 1
 
@@ -53,18 +54,43 @@ class RunFolder:
         """A new run, in a new or empty folder."""
         cls.check_free(path)
         folder = cls(path, experiment)
-        folder._make_folders()
-        write_text(path / "made_by.json", json.dumps(made_by, indent=2) + "\n")
-        # Last: a folder with a config.json is a run that can be resumed.
-        config = {"schema": SCHEMA, "experiment": experiment}
-        write_text(path / "config.json", json.dumps(config, indent=2) + "\n")
+        folder._begin(experiment, made_by)
         return folder
+
+    @classmethod
+    @contextmanager
+    def claimed(cls, path: Path, *, experiment: Table, made_by: Table) -> Iterator["RunFolder"]:
+        """A new run that is locked. A mistake before its first step leaves nothing of it behind.
+
+        Nothing is removed but by who has the lock and began the run.
+        """
+        cls.check_free(path)
+        folder = cls(path, experiment)
+        with disk_errors(path):
+            new = _made(path)
+        with folder.locked():
+            cls.check_free(path)  # another process may have been quicker
+            with disk_errors(path):
+                folder.checkpoints.mkdir()  # only one can, where there are no locks either
+            try:
+                folder._begin(experiment, made_by)
+                yield folder
+            except ScoreDistillationError:
+                if not folder.log.exists():  # some mistakes show only when the stages are built
+                    folder._empty()
+                    if new:
+                        with suppress(OSError):  # not empty: somebody is putting things in
+                            path.rmdir()
+                raise
 
     @staticmethod
     def check_free(path: Path) -> None:
         """A folder that holds anything is left alone."""
         with disk_errors(path):  # a name that is too long, a folder that may not be read
-            if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            # A lock tells nothing: it is there before the run, and may outlive it.
+            if not path.exists() or (
+                path.is_dir() and all(each.name == LOCK_FILE for each in path.iterdir())
+            ):
                 return
         if (path / "config.json").is_file():
             raise RunFolderError(
@@ -94,26 +120,25 @@ class RunFolder:
         folder._make_folders()
         return folder, experiment
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody else may run in here meanwhile. The system lets go when this process ends."""
-        if sys.platform == "win32":  # no such locks there
-            yield
-            return
-        import fcntl
+    def locked(self) -> AbstractContextManager[None]:
+        """Nobody else may run in here meanwhile."""
+        return alone_in(self.path)
 
-        # The block runs outside `disk_errors`: an OSError in there need not be about this folder.
-        with ExitStack() as held:
-            with disk_errors(self.path):
-                # To append: opening changes nothing, so that a finished run stays as it is.
-                file = held.enter_context((self.path / ".lock").open("a"))
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise RunFolderError(
-                        f"another process is running in {self.path}. Wait for it, or stop it."
-                    ) from None
-            yield
+    def _begin(self, experiment: Table, made_by: Table) -> None:
+        self._make_folders()
+        write_text(self.path / "made_by.json", json.dumps(made_by, indent=2) + "\n")
+        # Last: a folder with a config.json is a run that can be resumed.
+        config = {"schema": SCHEMA, "experiment": experiment}
+        write_text(self.path / "config.json", json.dumps(config, indent=2) + "\n")
+
+    def _empty(self) -> None:
+        """As far as it can be; the mistake that led here is what has to be told."""
+        with suppress(OSError):
+            for part in list(self.path.iterdir()):
+                if part.is_dir():
+                    shutil.rmtree(part, ignore_errors=True)
+                else:
+                    part.unlink(missing_ok=True)
 
     def _make_folders(self) -> None:
         with disk_errors(self.path):
@@ -169,3 +194,12 @@ class RunFolder:
             if (entry["stage"], entry["step"]) < (stage, steps_done):
                 kept.append(line + "\n")
         write_text(self.log, "".join(kept))
+
+
+def _made(path: Path) -> bool:
+    """Makes the folder, unless it is there already."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True

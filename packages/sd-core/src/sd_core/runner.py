@@ -41,13 +41,18 @@ class Stop:
     requested: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class Start:
-    """Where a run begins: at the start, or at a checkpoint."""
+    """Where a run begins: at the start, or at a checkpoint with the state that it holds."""
 
     stage: int = 0
     steps_done: int = 0
     state: dict[str, Any] | None = None
+
+    def take_state(self) -> dict[str, Any] | None:
+        """Once: whoever still holds the start then holds no copy of the scene and its moments."""
+        state, self.state = self.state, None
+        return state
 
 
 def find_start(folder: RunFolder, *, previous: bool = False) -> Start:
@@ -106,17 +111,18 @@ def _complete(
     start: Start,
 ) -> BuiltStage:
     """The rest of the stage that `start` names, in the state of its checkpoint."""
-    if start.state is not None:
+    state = start.take_state()
+    if state is not None:
         # First the scene: a load may exchange its parameters, and the optimiser holds the new ones.
-        load_state(scene.renderer, start.state["scene"], "scene")
+        load_state(scene.renderer, state["scene"], "scene")
     of_method = folder.guidance(start.stage)
     built = complete_stage(experiment, start.stage, prior, scene, folder=of_method)
-    if start.state is None:
+    if state is None:
         return built
-    load_state(built.guidance, start.state["guidance"], "guidance")
+    load_state(built.guidance, state["guidance"], "guidance")
     try:
-        built.optimiser.load_state_dict(start.state["optimiser"])
-        built.generator.set_state(start.state["generator"])
+        built.optimiser.load_state_dict(state["optimiser"])
+        built.generator.set_state(state["generator"])
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"the checkpoint does not fit this machine or these plugins: {error}. Resume on the "

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sd_core.building import build_scene
-from sd_core.checkpoint import list_checkpoints, load_checkpoint
+from sd_core.checkpoint import list_checkpoints, load_checkpoint, place_of
 from sd_core.errors import CheckpointError, ConfigError
 from sd_core.experiment import Experiment
 from sd_core.renderer import AbstractRenderer
@@ -86,16 +86,27 @@ def start_again(folder: RunFolder) -> str:
     )
 
 
-def _newest(folder: RunFolder, finished: list[int]) -> tuple[int, int, dict[str, Any]]:
+def _newest(
+    folder: RunFolder, finished: list[int], *, look_again: bool = True
+) -> tuple[int, int, dict[str, Any]]:
+    """The scene alone, where a stage has just ended; else the newest checkpoint's."""
     found = list_checkpoints(folder.checkpoints)
+    ends = list_checkpoints(folder.scenes(finished[-1])) if finished else []
+    # The checkpoint at the end of a stage has the same scene, and far more beside it.
+    if ends and (not found or place_of(ends[-1]) == place_of(found[-1])):
+        return _end(folder, finished[-1])
     if not found:
-        if finished:
-            return _end(folder, finished[-1])
         raise CheckpointError(
             f"{folder.path} holds no scene yet. Go on with: score-distill resume {folder.path}."
         )
     remedy = start_again(folder) if len(found) < 2 else f"See score-distill resume {folder.path}."
-    label, state = load_checkpoint(found[-1], experiment=folder.fingerprint, if_damaged=remedy)
+    try:
+        label, state = load_checkpoint(found[-1], experiment=folder.fingerprint, if_damaged=remedy)
+    except CheckpointError:
+        if found[-1].exists() or not look_again:
+            raise
+        # Not damaged: the run goes on meanwhile, and has dropped it for newer ones.
+        return _newest(folder, finished, look_again=False)
     return label.stage, label.steps_done, state
 
 

@@ -3,11 +3,10 @@
 import argparse
 import os
 import shlex
-import shutil
 from pathlib import Path
 
 from sd_core.commands.watch import load_prior, watch
-from sd_core.errors import ConfigError, ScoreDistillationError
+from sd_core.errors import ConfigError
 from sd_core.experiment import Experiment
 from sd_core.experiment_options import Table, choose, override, read_experiment_file
 from sd_core.made_by import made_by
@@ -23,18 +22,9 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
     path = Path(parsed.output) if parsed.output else Path("runs") / default_name(experiment)
     RunFolder.check_free(path)
     prior = load_prior(experiment)
-    folder = RunFolder.create(
-        path,
-        experiment=experiment.resolved(),
-        made_by=made_by(experiment, prior, parsed.arguments),
-    )
-    try:
-        with folder.locked():
-            return watch(experiment, prior, folder, Start(), quiet=parsed.quiet)
-    except ScoreDistillationError:
-        if not folder.log.exists():  # some mistakes show only when the stages are built
-            shutil.rmtree(path, ignore_errors=True)
-        raise
+    told, maker = experiment.resolved(), made_by(experiment, prior, parsed.arguments)
+    with RunFolder.claimed(path, experiment=told, made_by=maker) as folder:
+        return watch(experiment, prior, folder, Start(), quiet=parsed.quiet)
 
 
 def experiment_table(parsed: argparse.Namespace) -> Table:

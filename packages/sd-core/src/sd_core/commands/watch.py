@@ -1,4 +1,4 @@
-"""Running in front of a person: progress, Ctrl-C, and where the pictures are."""
+"""Running in front of a person: progress, a stop when asked, and where the pictures are."""
 
 import signal
 import sys
@@ -40,7 +40,7 @@ def watch(
 ) -> int:
     """Run, show progress, and say at the end where everything is; the caller holds the lock."""
     stop = Stop()
-    with stop_at_ctrl_c(stop):
+    with stop_when_asked(stop):
         steps = run_stages(experiment, prior, folder, start=start, stop=stop)
         if quiet or not sys.stdout.isatty():
             _show_lines(steps)
@@ -54,19 +54,23 @@ def watch(
 
 
 @contextmanager
-def stop_at_ctrl_c(stop: Stop) -> Iterator[None]:
-    """The first Ctrl-C lets the step finish and saves; a second one interrupts at once."""
+def stop_when_asked(stop: Stop) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM lets the step finish and saves; a second interrupts at once.
+
+    SIGTERM is what batch systems send at a job's time limit, some seconds before they kill it.
+    """
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         if stop.requested:
             raise KeyboardInterrupt
         stop.requested = True
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {each: signal.signal(each, ask) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _show_bar(steps: Iterator[Progress]) -> None:
