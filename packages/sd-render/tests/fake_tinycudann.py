@@ -29,4 +29,7 @@ class FakeEncoding(nn.Module):
         return self
 
     def forward(self, points):
-        return points.sum(dim=1, keepdim=True) * self.params
+        params = self.params.clone()
+        if len(points) == 0:  # then the real one gives back what happens to lie in memory
+            params.register_hook(lambda gradient: torch.full_like(gradient, torch.nan))
+        return points.sum(dim=1, keepdim=True) * params

@@ -15,6 +15,7 @@ from sd_render.export.mesh_options import MeshOptions
 from sd_render.export.volume_export import export_volume
 
 SMALL = MeshOptions(resolution=32, faces=600, texture_size=128)
+UNTEXTURED = MeshOptions(resolution=32, faces=600)
 
 
 class Compass(Shape):
@@ -68,10 +69,11 @@ def test_notes_tell_how_the_file_was_made(glb):
 
 
 @pytest.mark.parametrize(
-    ("kind", "names"), [("obj", ["a.obj", "a.mtl", "a.png"]), ("ply", ["a.ply"])]
+    ("kind", "options", "names"),
+    [("obj", SMALL, ["a.obj", "a.mtl", "a.png"]), ("ply", UNTEXTURED, ["a.ply"])],
 )
-def test_each_kind_has_its_files_and_twice_the_same_bytes(kind, names):
-    first, second = (export_volume(ball(), kind, "a", SMALL) for _ in range(2))
+def test_each_kind_has_its_files_and_twice_the_same_bytes(kind, options, names):
+    first, second = (export_volume(ball(), kind, "a", options) for _ in range(2))
     assert list(first.files) == names and first == second
 
 
@@ -80,7 +82,7 @@ def test_a_glb_is_the_same_bytes_twice(glb):
 
 
 def test_vertex_colours_do_without_a_texture():
-    options = SMALL.model_copy(update={"colours": "vertices"})
+    options = UNTEXTURED.model_copy(update={"colours": "vertices"})
     exported = export_volume(Compass(), "obj", "a", options)
     mesh = loaded(exported)
     assert list(exported.files) == ["a.obj"]
@@ -89,15 +91,15 @@ def test_vertex_colours_do_without_a_texture():
 
 
 def test_a_ply_has_vertex_colours_whatever_the_options_say():
-    assert SMALL.colours == "texture"
-    mesh = loaded(export_volume(Compass(), "ply", "a", SMALL))
+    assert UNTEXTURED.colours == "texture"
+    mesh = loaded(export_volume(Compass(), "ply", "a", UNTEXTURED))
     red = mesh.visual.vertex_colors[:, 0].astype(float)
     assert np.corrcoef(mesh.vertices[:, 0], red)[0, 1] > 0.99
 
 
 def test_floaters_do_not_reach_the_file():
     field = Balls((0.0, 0.0, 0.0, 0.6), (0.8, 0.8, 0.8, 0.08), steepness=400.0)
-    options = SMALL.model_copy(update={"smallest_part": 0.05})
+    options = UNTEXTURED.model_copy(update={"smallest_part": 0.05})
     exported = export_volume(field, "ply", "a", options)
     assert np.linalg.norm(loaded(exported).vertices, axis=1).max() < 0.8
     assert any("dropped 1 of 2 loose parts" in note for note in exported.notes)
@@ -142,6 +144,53 @@ def test_points_come_in_the_fields_precision_unless_it_is_too_coarse(precision, 
             return self.scale * super().density(points)
 
     assert export_volume(Scaled(), "ply", "a", MeshOptions(resolution=16)).files["a.ply"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "message"),
+    [
+        (
+            "ply",
+            {"texture_size": 512},
+            "texture_size is 512, but a ply has no texture. Leave it out, or write a glb.",
+        ),
+        (
+            "ply",
+            {"material": "matte"},
+            "material is matte, but a ply has no material. Leave it out, or write a glb.",
+        ),
+        *(
+            (
+                kind,
+                {"colours": "vertices", "texture_size": 512},
+                "texture_size is 512, but colours is vertices. Leave one of them out.",
+            )
+            for kind in ("glb", "obj")
+        ),
+        (
+            "obj",
+            {"colours": "vertices", "material": "matte"},
+            "material is matte, but an obj has a material only with a texture. Leave it out, or "
+            "write a glb.",
+        ),
+    ],
+)
+def test_what_would_do_nothing_is_refused(kind, told, message):
+    with pytest.raises(ConfigError) as caught:
+        export_volume(Compass(), kind, "a", MeshOptions(**told))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("ply", {"colours": "vertices"}),
+        ("glb", {"colours": "vertices", "material": "matte"}),
+        ("obj", {"texture_size": 512, "material": "matte"}),
+    ],
+)
+def test_what_counts_is_taken(kind, told):
+    MeshOptions(**told).check(kind)
 
 
 @pytest.mark.parametrize("wrong", [{"resolution": 4}, {"level": 0.0}, {"parts": 0}, {"faces": -1}])

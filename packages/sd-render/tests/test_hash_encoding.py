@@ -8,7 +8,8 @@ from torch import Generator
 
 import fake_tinycudann
 from hash_reference import MIXED, points_and_corners
-from sd_core.errors import ConfigError
+from sd_core.errors import CheckpointError, ConfigError
+from sd_core.saved_scene import load_state
 from sd_render.encodings import compiled_hash, eager_hash
 from sd_render.encodings.compiled_hash import CompilationFailed
 from sd_render.encodings.hash_encoding import HashEncoding, choose_backend
@@ -73,6 +74,39 @@ def test_a_state_is_carried_from_one_backend_to_another(compiler):
     compiled.load_state_dict(eager.state_dict())
     points = points_and_corners(20, torch.float32)
     assert torch.equal(compiled(points), eager(points))
+
+
+def test_a_table_of_tinycudann_is_refused_elsewhere_with_what_it_needs(monkeypatch, no_compiler):
+    fake_tinycudann.install(monkeypatch)
+    scene, trained = torch.nn.ModuleList([encoding("auto")]), encoding("auto", device=CUDA)
+    with pytest.raises(CheckpointError) as caught:
+        load_state(scene, torch.nn.ModuleList([trained]).state_dict(), "scene")
+    assert str(caught.value) == (
+        "this hash grid was trained with tinycudann, whose table no other backend reads, but here "
+        "it is computed by 'eager' (not tinycudann: the scene is on cpu, and it needs a CUDA "
+        "device; not compiled: there is no C++ compiler 'no-such-compiler'). Load it on a CUDA "
+        "device where tinycudann is installed: pip install "
+        "git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings/torch."
+    )
+
+
+def test_tinycudann_refuses_the_table_of_another_with_what_it_needs(monkeypatch):
+    fake_tinycudann.install(monkeypatch)
+    with pytest.raises(CheckpointError) as caught:
+        load_state(encoding("auto", device=CUDA), encoding().state_dict(), "scene")
+    assert str(caught.value) == (
+        "this hash grid was trained without tinycudann, which reads no other backend's table, but "
+        "here it is computed by tinycudann (tinycudann is the fastest here). Load it on a CPU, or "
+        "where tinycudann is not installed."
+    )
+
+
+def test_tinycudann_loads_what_it_saved(monkeypatch):
+    fake_tinycudann.install(monkeypatch)
+    saved, fresh = encoding("auto", device=CUDA), encoding("auto", device=CUDA)
+    torch.nn.init.normal_(saved.tcnn.encoding.params)
+    load_state(fresh, saved.state_dict(), "scene")
+    assert torch.equal(fresh.tcnn.encoding.params, saved.tcnn.encoding.params)
 
 
 def test_a_table_in_double_precision_is_computed_in_it(broken_compiler):

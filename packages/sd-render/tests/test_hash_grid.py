@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Generator
 
+from sd_core.config import parse_options
 from sd_core.errors import ConfigError
 from sd_core.step import Step
 from sd_core.testing.contracts import RendererContract
@@ -148,6 +149,56 @@ def test_each_look_at_what_is_empty_is_at_other_points():
     generator, field = Generator().manual_seed(0), bumpy().field
     first, second = (field.cell_densities(4, generator) for _ in range(2))
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (
+            {"level_after": 100},
+            "renderer: level_after is 100, but no level joins: all 16 are in use from the start. "
+            "Set a smaller start_level, or leave level_after out.",
+        ),
+        (
+            {"levels": 8, "start_level": 8, "level_every": 50},
+            "renderer: level_every is 50, but no level joins: all 8 are in use from the start. "
+            "Set a smaller start_level, or leave level_every out.",
+        ),
+        (
+            {"normal_spacing": 0.02},
+            "renderer: normal_spacing is 0.02, but analytic normals ask no neighbours. Leave it "
+            'out, or set normals = "finite-differences".',
+        ),
+    ],
+)
+def test_what_would_do_nothing_is_refused(told, message):
+    with pytest.raises(ConfigError) as caught:
+        parse_options(HashGridOptions, told, where="renderer")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"levels": 8},
+        {"start_level": 8, "level_after": 100, "level_every": 50},
+        {"normals": "finite-differences", "normal_spacing": 0.02},
+    ],
+)
+def test_options_survive_being_written_down(told):
+    options = parse_options(HashGridOptions, told, where="renderer")
+    assert parse_options(HashGridOptions, options.resolved({}), where="renderer") == options
+
+
+def test_looking_at_what_is_empty_shifts_the_draws_of_nothing_else():
+    states = []
+    for options in ({"cells": 4, "cells_every": 1}, {"cells": 8, "cells_every": 2}):
+        scene, generator = hashes(**options), Generator().manual_seed(0)
+        for index in range(3):
+            scene.prepare(Step(index, 10), generator)
+        states.append(generator.get_state())
+    assert torch.equal(*states)
 
 
 def test_a_hash_grid_has_no_total_variation():

@@ -78,10 +78,21 @@ def test_jitter_shifts_a_whole_ray_by_less_than_a_piece(stand_in):
     assert torch.equal(moved.depth[moved.ray == 0], middle.depth[middle.ray == 0])
 
 
+def install(monkeypatch, code):
+    """A nerfacc with the CUDA code that it was built with, or None."""
+    backend = ModuleType("nerfacc.cuda._backend")
+    backend._C = code
+    monkeypatch.setitem(sys.modules, "nerfacc", ModuleType("nerfacc"))
+    monkeypatch.setitem(sys.modules, "nerfacc.cuda", ModuleType("nerfacc.cuda"))
+    monkeypatch.setitem(sys.modules, "nerfacc.cuda._backend", backend)
+    monkeypatch.setattr(nerfacc_marching, "find_spec", lambda name: object())
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_the_automatic_choice_is_nerfacc_only_on_cuda_where_it_is_installed(monkeypatch, installed):
-    spec = object() if installed else None
-    monkeypatch.setattr(nerfacc_marching, "find_spec", lambda name: spec)
+    install(monkeypatch, object())
+    if not installed:
+        monkeypatch.setattr(nerfacc_marching, "find_spec", lambda name: None)
     assert choose_marching("auto", CPU) == "batched"
     assert choose_marching("auto", CUDA) == ("nerfacc" if installed else "batched")
     assert choose_marching("batched", CUDA) == "batched"
@@ -91,6 +102,47 @@ def test_nerfacc_by_name_is_an_error_with_the_install_line_where_it_is_missing(m
     monkeypatch.setattr(nerfacc_marching, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'not installed.*pip install "sd-render\[cuda\]"'):
         choose_marching("nerfacc", CUDA)
+
+
+def test_the_automatic_choice_leaves_a_nerfacc_without_cuda_code_alone_and_says_so(
+    monkeypatch, caplog
+):
+    install(monkeypatch, None)
+    assert choose_marching("auto", CUDA) == "batched"
+    assert caplog.messages == [
+        "rays march without nerfacc, which finds no CUDA toolkit (nvcc) to build its code with"
+    ]
+
+
+def test_nerfacc_by_name_is_an_error_that_names_the_toolkit_where_there_is_none(monkeypatch):
+    install(monkeypatch, None)
+    with pytest.raises(ConfigError) as caught:
+        choose_marching("nerfacc", CUDA)
+    assert str(caught.value) == (
+        "renderer.marching is nerfacc, which finds no CUDA toolkit (nvcc) to build its code with. "
+        'Install what it lacks, or set renderer.marching = "batched".'
+    )
+
+
+@pytest.mark.parametrize(
+    "failure", [ImportError("no rich\nat all"), RuntimeError("no rich"), OSError("no rich")]
+)
+def test_a_nerfacc_that_cannot_be_imported_says_why_on_one_line(monkeypatch, failure):
+    def fail(name):
+        raise failure
+
+    install(monkeypatch, object())
+    monkeypatch.setattr(nerfacc_marching, "import_module", fail)
+    assert choose_marching("auto", CUDA) == "batched"
+    with pytest.raises(ConfigError, match=r"cannot be imported \(no rich\)\. Install what"):
+        choose_marching("nerfacc", CUDA)
+
+
+@pytest.mark.parametrize("named", ["auto", "batched"])
+def test_nerfacc_is_not_imported_for_nothing(monkeypatch, named):
+    monkeypatch.setattr(nerfacc_marching, "find_spec", lambda name: object())
+    monkeypatch.setattr(nerfacc_marching, "import_module", pytest.fail)
+    assert choose_marching(named, CPU) == "batched"
 
 
 def test_nerfacc_by_name_is_an_error_on_a_cpu(monkeypatch):

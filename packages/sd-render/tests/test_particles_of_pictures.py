@@ -157,7 +157,7 @@ def test_volumes_go_on_from_what_was_saved_to_the_bit():
 
 
 def test_every_particle_is_exported():
-    options = MeshOptions(resolution=12, texture_size=64)
+    options = MeshOptions(resolution=12)
     exported = particles(voxels(), count=2).export("ply", "ball", options)
     assert list(exported.files) == ["ball-0.ply", "ball-1.ply"]
     assert exported.notes[0].startswith("particle 0: iso level ")

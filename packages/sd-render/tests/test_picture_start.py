@@ -203,7 +203,47 @@ def test_options_that_do_not_go_together_are_refused(options, message):
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("size", [None, 8, [8, 12]])
-def test_options_survive_being_written_down(size):
-    options = parse_options(PictureOptions, {"size": size}, where="renderer")
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (
+            {"window": 0.25},
+            "renderer: window is 0.25, but the view is whole. Leave window out, or set view = "
+            '"crop" or "mask".',
+        ),
+        (
+            {"fill": "black"},
+            'renderer: fill is "black", but only a masked window is surrounded. Leave fill out, or '
+            'set view = "mask".',
+        ),
+        (
+            {"view": "crop", "fill": "black"},
+            'renderer: fill is "black", but only a masked window is surrounded. Leave fill out, or '
+            'set view = "mask".',
+        ),
+        (
+            {"fit": "crop"},
+            'renderer: fit is "crop", but there is no image to fit. Leave fit out, or name the '
+            "file as image.",
+        ),
+    ],
+)
+def test_what_would_do_nothing_is_refused(told, message):
+    with pytest.raises(ConfigError) as caught:
+        parse_options(PictureOptions, told, where="renderer")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *({"size": size} for size in (None, 8, [8, 12])),
+        {"view": "crop", "window": 0.25},
+        {"view": "mask", "window": 0.25, "fill": "white"},
+        {"image": "/a.png", "fit": "crop"},
+        {"space": "latents"},
+    ],
+)
+def test_options_survive_being_written_down(told):
+    options = parse_options(PictureOptions, told, where="renderer")
     assert parse_options(PictureOptions, options.resolved({}), where="renderer") == options

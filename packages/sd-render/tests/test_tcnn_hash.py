@@ -46,6 +46,15 @@ def test_it_encodes_and_owns_its_parameter(fake):
     assert list(encoding.state_dict()) == ["encoding.params"]
 
 
+def test_no_points_have_no_features_and_a_gradient_of_zero(fake):
+    encoding, points = TcnnHash(MIXED, Generator(), CUDA), torch.zeros(0, 3, requires_grad=True)
+    features = encoding(points)
+    assert features.shape == (0, MIXED.width)
+    features.sum().backward()
+    assert not encoding.encoding.params.grad.any()  # nan is any
+    assert points.grad.shape == (0, 3)
+
+
 def test_nothing_stands_in_its_way_on_cuda(fake):
     assert tcnn_hash.obstacle(CUDA) is None
 
@@ -57,4 +66,4 @@ def test_it_needs_cuda(fake):
 
 def test_it_must_be_importable(monkeypatch):
     monkeypatch.setitem(sys.modules, "tinycudann", None)
-    assert str(tcnn_hash.obstacle(CUDA)).startswith("it cannot be imported (")
+    assert str(tcnn_hash.obstacle(CUDA)).startswith("it cannot be imported (import of tinycudann ")

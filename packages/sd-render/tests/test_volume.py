@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Generator
 
+from bytes_held import bytes_held
 from sd_core.cameras import orbit_cameras
 from sd_core.errors import ConfigError
 from sd_core.step import Step
@@ -119,16 +120,8 @@ def test_drawing_in_parts_changes_neither_pictures_nor_gradients():
 
 def test_what_is_kept_for_the_gradient_is_bounded():
     def kept(scene):
-        sizes = []
-
-        def pack(tensor):
-            sizes.append(tensor.numel())
-            return tensor
-
         scene.prepare(STEP, Generator().manual_seed(3))
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            scene(around(2))
-        return sum(sizes)
+        return bytes_held(lambda: scene(around(2)))
 
     assert kept(voxels(size=32, most_samples=4000)) < kept(voxels(size=32)) / 10
 

@@ -1,6 +1,8 @@
 """What a volume is made of: a density and a colour at every point of a cube."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -51,10 +53,29 @@ class AbstractField(nn.Module, ABC):
         differentiable = torch.is_grad_enabled()
         with torch.enable_grad():
             points = points.detach().requires_grad_()
-            density = self.density_twice_differentiable if differentiable else self.density
-            total = density(points).sum()
+            if differentiable:
+                total = self.density_twice_differentiable(points).sum()
+            else:
+                with self._learning_nothing():
+                    total = self.density(points).sum()
             (slope,) = torch.autograd.grad(total, points, create_graph=differentiable)
         return -normalize(slope, dim=-1)
+
+    @contextmanager
+    def _learning_nothing(self) -> Iterator[None]:
+        """Parameters without gradients, for a gradient of the points alone.
+
+        What torch did not write itself (the compiled hash grid, tinycudann) computes the gradients
+        of all that require one, whether or not anybody asks for them.
+        """
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        try:
+            for parameter in learned:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in learned:
+                parameter.requires_grad_()
 
     def prepare(self, step: Step) -> None:
         """Schedules of the field's own, such as finer levels that join."""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 from torch import Generator, Tensor, nn
 
 from sd_core.config import option
@@ -67,6 +67,23 @@ class HashGridOptions(VolumeOptions):
         if given.total_variation != 0.0:
             raise ValueError("total_variation is for voxels, a hash grid has none: leave it out")
         return given
+
+    @model_validator(mode="after")
+    def _all_that_is_told_counts(self) -> "HashGridOptions":
+        """By value, since a resumed run tells every option."""
+        for name in ("level_after", "level_every") if self.start_level >= self.levels else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, but no level joins: all {self.levels} are "
+                    f"in use from the start. Set a smaller start_level, or leave {name} out."
+                )
+        usual = type(self).model_fields["normal_spacing"].default
+        if self.normals == "analytic" and self.normal_spacing != usual:
+            raise ValueError(
+                f"normal_spacing is {self.normal_spacing}, but analytic normals ask no neighbours. "
+                'Leave it out, or set normals = "finite-differences".'
+            )
+        return self
 
 
 class HashField(AbstractField):

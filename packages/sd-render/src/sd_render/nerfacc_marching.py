@@ -1,5 +1,7 @@
 """Marching with nerfacc's traversal of occupancy grids, for CUDA."""
 
+import logging
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -12,20 +14,44 @@ from sd_render.ray_box import ray_box
 
 def choose_marching(named: str, device: torch.device) -> str:
     """`batched` or `nerfacc`; a backend that was named and cannot be had is an error."""
+    if named == "batched":
+        return named
     installed = find_spec("nerfacc") is not None
     if named == "auto":
-        return "nerfacc" if installed and device.type == "cuda" else "batched"
-    if named == "nerfacc" and not installed:
+        if not installed or device.type != "cuda":
+            return "batched"
+        if (reason := _obstacle()) is None:
+            return "nerfacc"
+        logging.getLogger(__name__).warning("rays march without nerfacc, which %s", reason)
+        return "batched"
+    if not installed:
         raise ConfigError(
             "renderer.marching is nerfacc, which is not installed. Install it: "
             'pip install "sd-render[cuda]", or set renderer.marching = "batched".'
         )
-    if named == "nerfacc" and device.type != "cuda":
+    if device.type != "cuda":
         raise ConfigError(
             f"renderer.marching is nerfacc, which needs a CUDA device, but this is {device}. "
             'Set renderer.marching = "batched", or run.device = "cuda".'
         )
+    if (reason := _obstacle()) is not None:
+        raise ConfigError(
+            f"renderer.marching is nerfacc, which {reason}. Install what it lacks, or set "
+            'renderer.marching = "batched".'
+        )
     return named
+
+
+def _obstacle() -> str | None:
+    """Why the nerfacc that is installed cannot be used on CUDA.
+
+    Without the toolkit it can be imported all the same, which is slow, and fails in the first step.
+    """
+    try:
+        code = import_module("nerfacc.cuda._backend")._C
+    except (ImportError, OSError, RuntimeError) as error:  # torch's, of a build that failed
+        return f"cannot be imported ({(str(error) or repr(error)).splitlines()[0]})"
+    return "finds no CUDA toolkit (nvcc) to build its code with" if code is None else None
 
 
 def march_with_nerfacc(

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
-from torch.utils.checkpoint import checkpoint
 
 from sd_core.cameras import CameraBatch, rays
 from sd_core.config import Options
@@ -16,6 +15,7 @@ from sd_core.renderer import AbstractRenderer, Exported, RendererContext, Render
 from sd_core.step import Step
 from sd_render.background import build_background, random_colours
 from sd_render.camera_checks import check_cameras
+from sd_render.drawn_twice import drawn_twice
 from sd_render.export.mesh_options import MeshOptions
 from sd_render.field import AbstractField
 from sd_render.marching import march
@@ -89,18 +89,21 @@ class VolumeScene(AbstractRenderer):
 
         Every step draws the same, so that no option shifts the draws of another.
         """
-        self.field.prepare(step)
-        if step.index % self.config.cells_every == 0 or self.occupancy.is_new:
-            self.occupancy.update(self.field, generator)
         device = generator.device
         coin = float(torch.rand((), generator=generator, device=device))
+        shading = choose_shading(step.index, self.config.shading, generator)
+        seed = int(torch.randint(2**62, (), generator=generator, device=device))
         self._step = _Step(
             index=step.index,
-            shading=choose_shading(step.index, self.config.shading, generator),
+            seed=seed,
+            shading=shading,
             random_background=coin < self.config.background.random_share,
             everywhere=step.index < self.config.empty_after * step.total,
-            seed=int(torch.randint(2**62, (), generator=generator, device=device)),
         )
+        self.field.prepare(step)
+        if step.index % self.config.cells_every == 0 or self.occupancy.is_new:
+            # Draws of its own, and others than the jitter's: a bound needs none, an estimate many.
+            self.occupancy.update(self.field, Generator(device).manual_seed(seed + 1))
 
     def forward(self, cameras: CameraBatch) -> VolumeRendering:
         """The views of this step. In `eval()` nothing is at random: no light, no jitter."""
@@ -175,13 +178,13 @@ class VolumeScene(AbstractRenderer):
         at_once = max(1, self.config.most_samples // look.samples)
         parts = []
         for some in bundle.split(at_once):
+            draw = partial(self._colour, some, look, occupied)
             if torch.is_grad_enabled() and len(bundle) > at_once:
                 # Kept are the rays' colours alone; the samples are made again for the gradient.
-                again = partial(self._colour, some, look, occupied)
-                maps = checkpoint(again, use_reentrant=False, preserve_rng_state=False)
+                rays_of = (some.origins, some.directions, some.lights)
+                parts.append(drawn_twice(draw, (*self.parameters(), *rays_of)))
             else:
-                maps = self._colour(some, look, occupied)
-            parts.append(maps)
+                parts.append(draw())
         return _as_rendering(RayMaps.concatenate(parts), (len(cameras), size, size))
 
     def _rays(self, cameras: CameraBatch, step: _Step, size: int) -> RayBundle:

@@ -46,7 +46,7 @@ class VolumeOptions(Options):
         ge=1,
     )
     marching: Literal["auto", "nerfacc", "batched"] = option(
-        "auto", "How empty space is passed over; auto is nerfacc on CUDA where it is installed."
+        "auto", "How empty space is passed over; auto is nerfacc on CUDA where it can be used."
     )
     thin: float = option(
         0.02, "Density times h that still counts as none, so that fog is empty space.", ge=0

@@ -9,7 +9,7 @@ it fast on a processor (on CUDA it has not been measured):
 - All levels share a kernel, which knows a dense level from a hashed one by a row of integers.
 - Products with the primes fit 32 bits, since only their remainder mod T matters.
 - `scatter_add_` sums the gradient up in a plain loop, a chunk of points at a time, whose parts are
-  still in the cache. No atomic additions, and equal bits every time.
+  still in the cache. On a processor that means no atomic additions, and equal bits every time.
 """
 
 import shutil

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Generator, nn
 from torch.nn.functional import pad
 
-from sd_core.errors import ConfigError
+from sd_core.errors import CheckpointError, ConfigError
 from sd_render.encodings import compiled_hash, eager_hash, tcnn_hash
 from sd_render.encodings.compiled_hash import CompilationFailed
 from sd_render.encodings.eager_hash import Features, Points
@@ -55,8 +55,8 @@ class HashEncoding(nn.Module):
     """Points in [0, 1]³ to `layout.width` features, by a table that is learned.
 
     `enabled_levels` counts the coarsest levels that take part; the features of the others are 0
-    (progressive levels). Between 'eager' and 'compiled' a state_dict can be carried over.
-    A table that is made float64 is computed by 'eager'.
+    (progressive levels). Between 'eager' and 'compiled' a state_dict can be carried over, to and
+    from 'tinycudann' it cannot. A table that is made float64 is computed by 'eager'.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class HashEncoding(nn.Module):
         self._may_change = backend == "auto"
         self._say_if_slow()
         self._tried_out = False
+        self.register_load_state_dict_pre_hook(_refuse_another_order)  # type: ignore[no-untyped-call]
         if self.backend == "tinycudann":
             self.tcnn = TcnnHash(layout, generator, device)
             return
@@ -120,3 +121,22 @@ class HashEncoding(nn.Module):
                 "the hash grid is computed by plain torch, which is several times slower (%s)",
                 self.reason,
             )
+
+
+def _refuse_another_order(
+    encoding: HashEncoding, state: dict[str, Any], prefix: str, *_: object
+) -> None:
+    """Before a state is loaded: tinycudann's table is in an order of its own."""
+    here = encoding.backend == "tinycudann"
+    if not here and f"{prefix}tcnn.encoding.params" in state:
+        raise CheckpointError(
+            "this hash grid was trained with tinycudann, whose table no other backend reads, but "
+            f"here it is computed by '{encoding.backend}' ({encoding.reason}). Load it on a CUDA "
+            f"device where tinycudann is installed: {tcnn_hash.INSTALL}."
+        )
+    if here and f"{prefix}table" in state:
+        raise CheckpointError(
+            "this hash grid was trained without tinycudann, which reads no other backend's table, "
+            f"but here it is computed by tinycudann ({encoding.reason}). Load it on a CPU, or "
+            "where tinycudann is not installed."
+        )

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.functional import pad
 
 from sd_render.encodings.eager_hash import Features, Points
 from sd_render.encodings.hash_layout import HashLayout
@@ -22,7 +23,7 @@ def obstacle(device: torch.device) -> str | None:
     try:
         _load()
     except (ImportError, OSError) as error:  # OSError: built for other devices than this one
-        return f"it cannot be imported ({str(error).splitlines()[0] if str(error) else error!r})"
+        return f"it cannot be imported ({(str(error) or repr(error)).splitlines()[0]})"
     return None
 
 
@@ -39,7 +40,9 @@ class TcnnHash(nn.Module):
         self.encoding: nn.Module = encoding.to(device)
 
     def forward(self, points: Points) -> Features:
-        features: Tensor = self.encoding(points)
+        # Of no points its gradient is memory that nobody wrote to. One is asked, and not kept.
+        asked = points if len(points) else pad(points, (0, 0, 0, 1))
+        features: Tensor = self.encoding(asked)[: len(points)]
         return features
 
 

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from sd_core.config import Options, option
+from sd_core.errors import ConfigError
 
 Material = Literal["unlit", "matte"]
 
@@ -38,3 +39,20 @@ class MeshOptions(Options):
     material: Material = option(
         "unlit", "Shown as rendered, or lit once more by the viewer's own lights."
     )
+
+    def check(self, kind: str) -> None:
+        """Refuse what a file of that kind takes no notice of. By value: all may be told."""
+        if kind == "ply":
+            self._refuse("texture_size", "a ply has no texture. Leave it out, or write a glb")
+            self._refuse("material", "a ply has no material. Leave it out, or write a glb")
+        elif self.colours == "vertices":
+            self._refuse("texture_size", "colours is vertices. Leave one of them out")
+            if kind == "obj":
+                reason = "an obj has a material only with a texture. Leave it out, or write a glb"
+                self._refuse("material", reason)
+
+    def _refuse(self, name: str, reason: str) -> None:
+        """Unless it is as usual."""
+        value = getattr(self, name)
+        if value != type(self).model_fields[name].default:
+            raise ConfigError(f"{name} is {value}, but {reason}.")

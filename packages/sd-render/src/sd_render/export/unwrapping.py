@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from sd_render.export.triangle_mesh import Faces, TriangleMesh, Vertices, vertex_normals
 
@@ -15,15 +15,14 @@ GUTTER = 4
 class Unwrapped:
     """A mesh whose vertices are doubled where it was cut, with a place in the texture each.
 
-    `uv` is in [0, 1]: u to the right, v up, from the texture's lower left corner. `seams` says
-    which vertex of the uncut mesh each was. `normals` are those of the uncut mesh.
+    `uv` is in [0, 1]: u to the right, v up, from the texture's lower left corner. `normals` are
+    those of the uncut mesh.
     """
 
     vertices: Vertices
     normals: Vertices
     faces: Faces
     uv: Float[np.ndarray, "vertices 2"]
-    seams: Int[np.ndarray, " vertices"]
     charts: int
 
 
@@ -37,13 +36,12 @@ def unwrapped(mesh: TriangleMesh, texture_size: int) -> Unwrapped:
     packing.resolution = texture_size
     packing.padding = GUTTER
     atlas.generate(xatlas.ChartOptions(), packing)
-    seams, faces, uv = atlas[0]
+    origins, faces, uv = atlas[0]
     # xatlas scales both axes to [0, 1] of a page that need not be square.
     return Unwrapped(
-        vertices=mesh.vertices[seams],
-        normals=vertex_normals(mesh)[seams],
+        vertices=mesh.vertices[origins],
+        normals=vertex_normals(mesh)[origins],
         faces=faces.astype(np.int64),
         uv=uv.astype(np.float64),
-        seams=seams.astype(np.int64),
         charts=atlas.chart_count,
     )

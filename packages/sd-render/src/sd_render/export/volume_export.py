@@ -19,6 +19,7 @@ def export_volume(field: AbstractField, kind: str, name: str, options: MeshOptio
 
     Nothing is drawn at random: the same field gives the same bytes.
     """
+    options.check(kind)
     with not_training(field):
         mesh, cell, notes = light_surface(field, options)
         coloured, more = _coloured(field, mesh, cell, options=options, kind=kind)
