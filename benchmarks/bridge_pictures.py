@@ -27,6 +27,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Generator, Tensor
 
+from sd_core.atomic import write_text
 from sd_core.building import build_prior, build_stage
 from sd_core.cameras import turntable
 from sd_core.experiment import Experiment
@@ -106,7 +107,7 @@ def make(job: Job) -> Job:
     seconds = process_time() - began
     save_png(job.path, image)
     told = {"seconds": seconds, "weights": weights(), "method": METHODS[job.method]}
-    job.told.write_text(json.dumps(told), "utf-8")
+    write_text(job.told, json.dumps(told))
     return job
 
 

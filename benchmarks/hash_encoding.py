@@ -70,8 +70,7 @@ def milliseconds(encode: Encode, points: Tensor, gradient: Tensor) -> tuple[floa
     return 1000 * (middle - began), 1000 * (perf_counter() - began)
 
 
-def rows(encoders: dict[str, Encode | None], threads: int, *, of_points: bool) -> list[str]:
-    torch.set_num_threads(threads)
+def rows(encoders: dict[str, Encode | None], *, of_points: bool) -> list[str]:
     generator = Generator().manual_seed(1)
     points = torch.rand(POINTS, 3, generator=generator).requires_grad_(of_points)
     gradient = torch.randn(POINTS, LAYOUT.width, generator=generator)
@@ -80,7 +79,7 @@ def rows(encoders: dict[str, Encode | None], threads: int, *, of_points: bool) -
     for _ in range(ROUNDS + 1):
         for name, encode in present.items():
             times[name].append(milliseconds(encode, points, gradient))
-    case = f"{threads}{', points too' if of_points else ''}"
+    case = "table and points" if of_points else "table"
     lines = [f"| {name} | {case} | not installed | | |" for name in encoders if name not in present]
     for name, pairs in times.items():
         forward, both = zip(*pairs[1:], strict=True)  # the first warms up
@@ -112,16 +111,13 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         cold = first_calls(folder)
         warm = [first_calls(folder) for _ in range(3)]
+    torch.set_num_threads(1)
     encoders = {
         "eager": ours(eager_hash.encode),
         "compiled": ours(compiled_hash.encode),
         "nerfstudio": nerfstudio(),
     }
-    table = [
-        *rows(encoders, 1, of_points=False),
-        *rows(encoders, 2, of_points=False),
-        *rows(encoders, 1, of_points=True),
-    ]
+    table = [*rows(encoders, of_points=False), *rows(encoders, of_points=True)]
     packages = ["sd-render", "torch"]
     if encoders["nerfstudio"] is not None:
         packages.append("nerfstudio")
@@ -130,16 +126,15 @@ def main() -> None:
         f"""## Hash-grid encoding
 
 {POINTS:,} random points, {LAYOUT.levels} levels of {LAYOUT.features} features, at most
-2^{LAYOUT.log2_table} entries a level, linear weights, forward and backward to the table (and to the
-points where it says so).
+2^{LAYOUT.log2_table} entries a level, linear weights.
 
-| backend | threads | forward | forward and backward | times as fast as eager |
+| backend | gradient to | forward | forward and backward | times as fast as eager |
 |---|---|---|---|---|
 {chr(10).join(table)}
 
-Wall time, median of {ROUNDS} rounds in turn (least to most); goal on one thread: at least 5 times
-as fast. The first call compiles: {cold:.1f} s with an empty cache, {spread(warm, "s", 1)} with a
-warm one. {machine(*packages, threads=None)}. `nox -s benchmarks -- hash_encoding`
+Wall time, median of {ROUNDS} rounds in turn (least to most); goal: at least 5 times as fast.
+The first call compiles: {cold:.1f} s with an empty cache, {spread(warm, "s", 1)} with a warm one.
+{machine(*packages)}. `nox -s benchmarks -- hash_encoding`
 """,
     )
 

@@ -9,6 +9,7 @@ docs/metrics.md. A quarter of an hour on one thread.
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import radians
@@ -163,6 +164,9 @@ def _prompts(toys: Sequence[tuple[str, str]]) -> Path:
 def _reference(toys: Sequence[tuple[str, str]]) -> None:
     """Pictures of the world, from where its photographers stand: three of four show the front."""
     if REFERENCE.is_dir():
+        told = json.loads((REFERENCE / "captions.json").read_text("utf-8")).values()
+        if set(told) != {f"a {colour} {kind}" for kind, colour in toys}:
+            sys.exit(f"{REFERENCE} is of other toys: delete it")
         return
     captions = {}
     with new_folder(REFERENCE) as aside:
