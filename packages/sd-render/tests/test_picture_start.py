@@ -1,9 +1,13 @@
 """What a scene of pictures begins as: noise, an image, or the scene of the stage before."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 from picture_world import context, file_of, scene
+from sd_core.cli import main
 from sd_core.config import parse_options
 from sd_core.errors import ConfigError
 from sd_core.renderers.affine import Affine, AffineOptions
@@ -54,6 +58,20 @@ def test_noise_about_an_image_sets_particles_apart(tmp_path):
     assert not torch.equal(first, second)
     inside = (image > 0.3) & (image < 0.7)
     assert (first - image)[inside].std().item() == pytest.approx(0.1, abs=0.03)
+
+
+def test_a_run_needs_its_image_only_to_begin(tmp_path):
+    path, _ = file_of(tmp_path, 8, 8)
+    bank, run = tmp_path / "bank", tmp_path / "run"
+    bank.mkdir()
+    (bank / "captions.json").write_text(json.dumps({Path(file_of(bank, 8, 8)[0]).name: "noise"}))
+    told = [f"prior.folder={bank}", f"renderer.image={path}", "renderer.size=8", "steps=2"]
+    words = [word for each in [*told, "run.checkpoint_every=1"] for word in ("--set", each)]
+    names = ["--prompt", "noise", "--prior", "image-bank", "--renderer", "picture"]
+    assert main(["run", *names, *words, "--output", str(run), "--quiet"]) == 0
+    Path(path).unlink()
+    assert main(["export", str(run), "--to", "png"]) == 0
+    assert main(["resume", str(run), "--previous", "--quiet"]) == 0
 
 
 def test_an_image_of_another_size_is_fitted_as_asked(tmp_path):

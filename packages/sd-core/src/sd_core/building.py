@@ -106,13 +106,26 @@ def build_stage(
 
 
 def build_scene(
-    experiment: Experiment, index: int, prior: PriorOutline, previous: AbstractRenderer | None
+    experiment: Experiment,
+    index: int,
+    prior: PriorOutline,
+    previous: AbstractRenderer | None,
+    *,
+    restored: bool = False,
 ) -> BuiltScene:
-    """The first half of `build_stage`. A scene that was saved is loaded after this half."""
+    """The first half of `build_stage`. A scene that was saved is `restored` after this half."""
     seed = _seed(experiment, f"stage {index}")
     generator = Generator(prior.device).manual_seed(seed)
     with _seeded(seed, prior.device):
-        renderer = _build_renderer(experiment.stages[index], prior, previous, generator)
+        context = RendererContext(
+            latent_shape=prior.latent_shape,
+            generator=generator,
+            device=prior.device,
+            previous=previous,
+            restored=restored,
+            encode=prior.encode,
+        )
+        renderer = _build_renderer(experiment.stages[index], context)
     return BuiltScene(renderer, generator)
 
 
@@ -164,19 +177,12 @@ def new_optimiser(options: OptimiserOptions, renderer: AbstractRenderer) -> torc
     return adam(groups, lr=rate, betas=options.betas, eps=options.eps, weight_decay=decay)
 
 
-def _build_renderer(
-    stage: Stage, prior: PriorOutline, previous: AbstractRenderer | None, generator: Generator
-) -> AbstractRenderer:
+def _build_renderer(stage: Stage, context: RendererContext) -> AbstractRenderer:
     if stage.renderer is None:
-        assert previous is not None  # a first stage always has a renderer of its own
-        return previous
-    context = RendererContext(
-        latent_shape=prior.latent_shape,
-        generator=generator,
-        device=prior.device,
-        previous=previous if stage.options.start_from == "previous" else None,
-        encode=prior.encode,
-    )
+        assert context.previous is not None  # a first stage always has a renderer of its own
+        return context.previous
+    if stage.options.start_from != "previous":
+        context = replace(context, previous=None)
     return _build_chosen_renderer(stage.renderer, context)
 
 

@@ -58,7 +58,8 @@ class RendererContext:
 
     `previous` is the scene of the stage before, where a stage starts from one. `encode` is the
     prior's, for a scene that begins as the latents of a picture; a saved scene that is only looked
-    at is built without a prior, and gets zeros from it before its state is loaded.
+    at is built without a prior, and gets zeros from it before its state is loaded. Where a saved
+    state follows (`restored`), what the scene began as counts no more: the file may be gone.
     `find(name, options, previous)` builds another installed renderer, for scenes made of others:
     one that the options' own `made_of()` declares.
     """
@@ -67,6 +68,7 @@ class RendererContext:
     generator: Generator
     device: torch.device
     previous: "AbstractRenderer | None" = None
+    restored: bool = False
     encode: Callable[[Images], Latents] = _as_they_are
     find: "Callable[[str, Mapping[str, Any], AbstractRenderer | None], AbstractRenderer]" = (
         _find_nothing

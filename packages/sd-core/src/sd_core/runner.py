@@ -79,7 +79,8 @@ def run_stages(
     drop_later(folder.checkpoints, start.stage, start.steps_done)
     renderer: AbstractRenderer | None = None
     for index in range(len(experiment.stages)):
-        scene = build_scene(experiment, index, prior, renderer)
+        restored = index < start.stage or (index == start.stage and start.state is not None)
+        scene = build_scene(experiment, index, prior, renderer, restored=restored)
         renderer = scene.renderer
         if index < start.stage:
             load_state(renderer, finished_scene(folder, index)["scene"], "scene")

@@ -55,7 +55,7 @@ def load_scene(
     outline = _AbsentPrior(tuple(state["latent_shape"]), device)
     renderer: AbstractRenderer | None = None
     for index in range(here + 1):
-        renderer = build_scene(experiment, index, outline, renderer).renderer
+        renderer = build_scene(experiment, index, outline, renderer, restored=True).renderer
         saved = state if index == here else finished_scene(folder, index)
         load_state(renderer, saved["scene"], "scene")
     assert renderer is not None  # a stage number is at least 0

@@ -230,6 +230,8 @@ def _given(
         return _from_previous(config, context, shape)
     if config.image is None:
         return None
+    if context.restored:
+        return torch.zeros(1, *shape)
     image = read_image(Path(config.image))
     if config.space == "pixels":
         return fitted(image, shape[1], shape[2], config.fit)[None]
