@@ -15,7 +15,7 @@ import os
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from sd_core.evaluation import Rings, ViewOptions
 from sd_core.experiment import Experiment
 from sd_core.pictures import contact_sheet, save_png
 from sd_core.plugins import load_plugins
+from sd_core.report import bootstrap_interval
 from sd_core.run_folder import RunFolder
 from sd_core.saved_scene import load_scene
 from sd_core.shapes import Images
@@ -64,25 +65,34 @@ COLUMNS = 8  # views around each object
 # objects have 1 face and a consistency above 0.95.
 LEAST_CONSISTENCY = 0.8
 # Faces are compared where both objects show the toy in at least this share of their views: a view
-# that shows none parts one face from another, so that a blurred object has fewer.
+# that shows none parts one face from another, and a blurred object has other numbers of them.
 WHOLE = 0.9
 
 HEADER = (
-    *("method", "runs", "failed", "seen", "front of seen", "faces: 0, 1, 2, 3, 4", "than VSD"),
+    *("method", "runs", "failed", "seen", "front of seen", "faces: 0, 1, 2, 3, 4"),
     *("pose entropy", "consistency", "likeness", "IV of seeds", "alike", "minutes"),
 )
 CAPTION = (
     "Mean ± standard deviation over runs. A true object has 1 face, an entropy of 1.39, a "
     "consistency of 1, and is seen in all views, a quarter of them from the front. A run failed "
     f"where it has not 1 face, or a consistency below {LEAST_CONSISTENCY}. Seen: the share of "
-    "views that show the toy at all; front of seen: of these, the front. Than VSD: how often fewer "
-    "faces, as many, and more than VSD's on the same prompt and seed, where both are seen in "
-    f"{WHOLE:.0%} of the views: elsewhere a view that shows nothing parts one face from another, "
-    "and a blurred object has fewer. IV of seeds: the "
-    "entropy of what CLIP says of all seeds of a prompt, in nats; alike: the mean cosine of two "
-    "seeds' features. Minutes are the median of a run on one thread, with whatever else the "
-    "machine did at that time."
+    "views that show the toy at all; front of seen: of these, the front. IV of seeds: the entropy "
+    "of what CLIP says of all seeds of a prompt, in nats; alike: the mean cosine of two seeds' "
+    "features. Minutes are the median of a run on one thread, with whatever else the machine did "
+    "at that time."
 )
+BESIDE_VSD = (
+    *("less VSD", "prompts", "faces: fewer, as many, more", "pose entropy", "consistency"),
+    *("likeness", "seen", "IV of seeds", "alike"),
+)
+CAPTION_BESIDE_VSD = (
+    "Each method less VSD on the same prompts, the mean over seeds first: mean over prompts, and "
+    "its 95 % bootstrap interval. Faces: by run, where both objects are seen in at least "
+    f"{WHOLE:.0%} of the views."
+)
+
+
+Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -195,26 +205,23 @@ def _refuse_others(records: Records) -> None:
             sys.exit(f"{records.path} holds another experiment, delete that line: {name}")
 
 
-def _section(records: Sequence[Mapping[str, Any]]) -> str:
-    """A row for each method."""
-    faces_of_vsd = {
-        (record["prompt"], seed): values["janus-faces"]
-        for record in records
-        for seed, values in enumerate(record["seeds"])
-        if record["method"] == "vsd" and _seen(values) >= WHOLE
-    }
-    methods = dict.fromkeys(record["method"] for record in records)
-    rows = []
-    for method in methods:
-        own = [record for record in records if record["method"] == method]
-        rows.append([method, *_row(own, {} if method == "vsd" else faces_of_vsd)])
+def _section(records: Sequence[Record]) -> str:
+    """A row for each method, and what lies between it and VSD."""
+    of_methods: dict[str, dict[str, Record]] = {}
+    for record in records:
+        of_methods.setdefault(record["method"], {})[record["prompt"]] = record
+    rows = [[method, *_row(list(own.values()))] for method, own in of_methods.items()]
+    parts = [markdown(HEADER, rows), CAPTION]
+    others = [method for method in of_methods if method != "vsd"]
+    if "vsd" in of_methods and len(others) > 1:
+        vsd = of_methods["vsd"]
+        differences = [[method, *_less(of_methods[method], vsd)] for method in others]
+        parts += [markdown(BESIDE_VSD, differences), CAPTION_BESIDE_VSD]
     made = f"{made_with(records)}; made by benchmarks/toybox_methods.py."
-    return "\n\n".join([markdown(HEADER, rows), CAPTION, made])
+    return "\n\n".join([*parts, made])
 
 
-def _row(
-    own: Sequence[Mapping[str, Any]], of_vsd: Mapping[tuple[str, int], float]
-) -> tuple[str, ...]:
+def _row(own: Sequence[Record]) -> tuple[str, ...]:
     values = [seed for record in own for seed in record["seeds"]]
     faces = Counter(min(4, round(each["janus-faces"])) for each in values)
     failed = sum(
@@ -229,23 +236,44 @@ def _row(
         _mean([_seen(each) for each in values]),
         _mean(fronts) if fronts else "",
         ", ".join(str(faces[count]) for count in range(5)),
-        _fewer_and_more(own, of_vsd),
         *(_mean([each[name] for each in values]) for name in names),
         *(_mean([each[name] for each in together]) if together else "" for name in DIVERSITY),
         f"{statistics.median(each['minutes'] for each in values):.1f}",
     )
 
 
-def _fewer_and_more(
-    own: Sequence[Mapping[str, Any]], of_vsd: Mapping[tuple[str, int], float]
-) -> str:
+def _less(own: Mapping[str, Record], vsd: Mapping[str, Record]) -> tuple[str, ...]:
+    """Of the prompts that both have."""
+    pairs = [(record, vsd[prompt]) for prompt, record in own.items() if prompt in vsd]
     counts = [0, 0, 0]
-    for record in own:
-        for seed, values in enumerate(record["seeds"]):
-            faces, others = values["janus-faces"], of_vsd.get((record["prompt"], seed))
-            if others is not None and _seen(values) >= WHOLE:
-                counts[1 + (faces > others) - (faces < others)] += 1
-    return ", ".join(map(str, counts)) if any(counts) else ""
+    for one, other in pairs:
+        for a, b in zip(one["seeds"], other["seeds"], strict=False):
+            if min(_seen(a), _seen(b)) >= WHOLE:
+                fewer, more = (sign * (b["janus-faces"] - a["janus-faces"]) > 0 for sign in (1, -1))
+                counts[1 + more - fewer] += 1
+    measures: list[Callable[[Record], float]] = [
+        *(partial(_of_seeds, name) for name in ("pose-entropy", "pose-consistency", "likeness")),
+        lambda record: statistics.mean(map(_seen, record["seeds"])),
+        *(partial(_of_all, name) for name in DIVERSITY),
+    ]
+    told = [_interval([of(one) - of(other) for one, other in pairs]) for of in measures]
+    return str(len(pairs)), ", ".join(map(str, counts)), *told
+
+
+def _of_seeds(name: str, record: Record) -> float:
+    return statistics.mean(each[name] for each in record["seeds"])
+
+
+def _of_all(name: str, record: Record) -> float:
+    value: float = record["together"][name]
+    return value
+
+
+def _interval(differences: Sequence[float]) -> str:
+    """Their mean, and where it may lie."""
+    numbers = [statistics.mean(differences), *(bootstrap_interval(differences) or ())]
+    mean, *between = [f"{round(number, 2) + 0.0:+.2f}" for number in numbers]  # no -0.00
+    return f"{mean} ({' to '.join(between)})" if between else mean
 
 
 def _seen(values: Mapping[str, float]) -> float:
