@@ -147,3 +147,12 @@ def test_description_symbol_and_bounds_reach_the_schema():
         "exclusiveMinimum": 0,
         "maximum": 1,
     }
+
+
+def test_an_option_is_changed_by_its_value_however_it_was_told() -> None:
+    class Sized(Options):
+        size: int = option(3, "Of something.")
+
+    assert not Sized().is_changed("size")
+    assert not Sized(size=3).is_changed("size")
+    assert Sized(size=4).is_changed("size")

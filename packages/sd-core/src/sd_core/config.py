@@ -34,6 +34,13 @@ class Options(BaseModel):
         }
         return {**values, **over({name: values[name] for name in tables}, tables)}
 
+    def is_changed(self, name: str) -> bool:
+        """Whether that option is not as by default, to refuse what would have no effect.
+
+        By value and not by what was told, since a recorded experiment tells every option.
+        """
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
+
     def made_of(self) -> dict[str, dict[str, Any]]:
         """Other plugins of the same kind that this one is made of, each with its table of options.
 

@@ -50,13 +50,10 @@ class ESDOptions(PresetOptions, VSDOptions):
 
     @model_validator(mode="after")
     def _all_that_is_told_counts(self) -> "ESDOptions":
-        """By value, since a resumed run tells every option."""
-        arrival = self.entropy_weight_until
-        usual = type(self).model_fields["entropy_weight_until"].default
-        if self.entropy_weight_end is None and arrival != usual:
+        if self.entropy_weight_end is None and self.is_changed("entropy_weight_until"):
             raise ValueError(
-                f"entropy_weight_until is {arrival}, but λ stays where it is. Say where it goes "
-                "as entropy_weight_end, or leave it out."
+                f"entropy_weight_until is {self.entropy_weight_until}, but λ stays where it is. "
+                "Say where it goes as entropy_weight_end, or leave it out."
             )
         return self
 

@@ -70,15 +70,13 @@ class HashGridOptions(VolumeOptions):
 
     @model_validator(mode="after")
     def _all_that_is_told_counts(self) -> "HashGridOptions":
-        """By value, since a resumed run tells every option."""
         for name in ("level_after", "level_every") if self.start_level >= self.levels else ():
-            if getattr(self, name) != type(self).model_fields[name].default:
+            if self.is_changed(name):
                 raise ValueError(
                     f"{name} is {getattr(self, name)}, but no level joins: all {self.levels} are "
                     f"in use from the start. Set a smaller start_level, or leave {name} out."
                 )
-        usual = type(self).model_fields["normal_spacing"].default
-        if self.normals == "analytic" and self.normal_spacing != usual:
+        if self.normals == "analytic" and self.is_changed("normal_spacing"):
             raise ValueError(
                 f"normal_spacing is {self.normal_spacing}, but analytic normals ask no neighbours. "
                 'Leave it out, or set normals = "finite-differences".'

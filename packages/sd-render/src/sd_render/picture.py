@@ -90,27 +90,22 @@ class PictureOptions(Options):
 
     @model_validator(mode="after")
     def _all_that_is_told_counts(self) -> "PictureOptions":
-        """By value, since a resumed run tells every option."""
-        if self.view == "whole" and self.window != self._usual("window"):
+        if self.view == "whole" and self.is_changed("window"):
             raise ValueError(
                 f"window is {self.window}, but the view is whole. Leave window out, or set "
                 'view = "crop" or "mask".'
             )
-        if self.view != "mask" and self.fill != self._usual("fill"):
+        if self.view != "mask" and self.is_changed("fill"):
             raise ValueError(
                 f'fill is "{self.fill}", but only a masked window is surrounded. Leave fill out, '
                 'or set view = "mask".'
             )
-        if self.image is None and self.fit != self._usual("fit"):
+        if self.image is None and self.is_changed("fit"):
             raise ValueError(
                 f'fit is "{self.fit}", but there is no image to fit. Leave fit out, or name the '
                 "file as image."
             )
         return self
-
-    @classmethod
-    def _usual(cls, name: str) -> Any:
-        return cls.model_fields[name].default
 
 
 def in_range(values: Images) -> Images:

@@ -41,7 +41,7 @@ class MeshOptions(Options):
     )
 
     def check(self, kind: str) -> None:
-        """Refuse what a file of that kind takes no notice of. By value: all may be told."""
+        """Refuse what a file of that kind takes no notice of."""
         if kind == "ply":
             self._refuse("texture_size", "a ply has no texture. Leave it out, or write a glb")
             self._refuse("material", "a ply has no material. Leave it out, or write a glb")
@@ -53,6 +53,5 @@ class MeshOptions(Options):
 
     def _refuse(self, name: str, reason: str) -> None:
         """Unless it is as usual."""
-        value = getattr(self, name)
-        if value != type(self).model_fields[name].default:
-            raise ConfigError(f"{name} is {value}, but {reason}.")
+        if self.is_changed(name):
+            raise ConfigError(f"{name} is {getattr(self, name)}, but {reason}.")
