@@ -37,7 +37,9 @@ class SmallRun:
 
     def __init__(self, options: dict[str, Any], path: Path) -> None:
         self.experiment = Experiment(options, plugins())
-        self.folder = RunFolder.create(path, experiment=self.experiment.resolved(), made_by={})
+        told = self.experiment.resolved()
+        with RunFolder.claimed(path, experiment=told, made_by={}) as self.folder:
+            pass
 
     def go(self, start: Start | None = None, *, steps: int | None = None) -> "SmallRun":
         """All the steps, or stop within step number `steps`, which is finished and saved."""

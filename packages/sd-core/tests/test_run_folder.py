@@ -13,8 +13,13 @@ from sd_core.run_folder import RunFolder
 EXPERIMENT = {"prompt": "x", "seed": 3}
 
 
+def claimed(path, *, made_by=None):
+    return RunFolder.claimed(path, experiment=EXPERIMENT, made_by=made_by or {})
+
+
 def create(path) -> RunFolder:
-    return RunFolder.create(path, experiment=EXPERIMENT, made_by={"command": []})
+    with claimed(path, made_by={"command": []}) as folder:
+        return folder
 
 
 def mistake(function, *arguments) -> str:
@@ -30,6 +35,7 @@ def test_a_new_run_has_its_parts_and_opens_again(tmp_path):
     assert experiment == EXPERIMENT
     assert opened.path == folder.path
     assert sorted(path.name for path in folder.path.iterdir()) == [
+        ".lock",
         "checkpoints",
         "config.json",
         "final",
@@ -108,10 +114,6 @@ def test_the_log_is_trimmed_to_a_checkpoint(tmp_path, stage, steps_done, kept):
 
 
 # claimed by one process
-
-
-def claimed(path):
-    return RunFolder.claimed(path, experiment=EXPERIMENT, made_by={})
 
 
 def break_off(path):
@@ -218,6 +220,7 @@ def test_an_error_of_the_system_during_a_run_is_not_blamed_on_the_folder(tmp_pat
 
 def test_a_lock_that_cannot_be_made_is_named(tmp_path):
     folder = create(tmp_path)
+    (tmp_path / ".lock").unlink()
     (tmp_path / ".lock").mkdir()
 
     def lock():
@@ -231,7 +234,8 @@ def test_a_lock_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_each_resume_is_added_and_gives_the_record_before(tmp_path):
-    folder = RunFolder.create(tmp_path, experiment=EXPERIMENT, made_by={"versions": {"torch": "1"}})
+    with claimed(tmp_path, made_by={"versions": {"torch": "1"}}) as folder:
+        pass
     assert folder.append_resumed({"n": 1}) == {"versions": {"torch": "1"}, "resumed": [{"n": 1}]}
     assert folder.append_resumed({"n": 2}) == {"n": 1}
     made_by = json.loads((tmp_path / "made_by.json").read_text())

@@ -19,7 +19,8 @@ needs_tensorboard = pytest.mark.skipif(
 
 @pytest.fixture
 def folder(tmp_path):
-    return RunFolder.create(tmp_path / "run", experiment={"prompt": "x"}, made_by={})
+    with RunFolder.claimed(tmp_path / "run", experiment={"prompt": "x"}, made_by={}) as folder:
+        return folder
 
 
 def scalars(path, name):

@@ -344,9 +344,13 @@ def test_a_run_stopped_before_the_switch_and_resumed_equals_the_uninterrupted_on
             found.append(progress)
         return scene_of(folder)
 
-    whole = RunFolder.create(tmp_path / "whole", experiment=experiment.resolved(), made_by={})
-    parts = RunFolder.create(tmp_path / "parts", experiment=experiment.resolved(), made_by={})
-    expected = go(whole, Start())
+    def begun(name):
+        told = experiment.resolved()
+        with RunFolder.claimed(tmp_path / name, experiment=told, made_by={}) as folder:
+            return folder
+
+    expected = go(begun("whole"), Start())
+    parts = begun("parts")
     go(parts, Start(), last=7)
     go(parts, find_start(parts), last=14)
     assert go(parts, find_start(parts)) == expected

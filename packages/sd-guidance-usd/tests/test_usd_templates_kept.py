@@ -55,7 +55,9 @@ class Run:
             "run": {"threads": 1, "checkpoint_every": EVERY, "preview_every": 0},
         }
         self.experiment = Experiment(table, plugins())
-        self.folder = RunFolder.create(path, experiment=self.experiment.resolved(), made_by={})
+        told = self.experiment.resolved()
+        with RunFolder.claimed(path, experiment=told, made_by={}) as self.folder:
+            pass
 
     def steps(self, start=None):
         prior = build_prior(self.experiment)

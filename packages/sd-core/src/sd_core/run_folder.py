@@ -50,14 +50,6 @@ class RunFolder:
         self.metrics = path / "metrics.json"
 
     @classmethod
-    def create(cls, path: Path, *, experiment: Table, made_by: Table) -> "RunFolder":
-        """A new run, in a new or empty folder."""
-        cls.check_free(path)
-        folder = cls(path, experiment)
-        folder._begin(experiment, made_by)
-        return folder
-
-    @classmethod
     @contextmanager
     def claimed(cls, path: Path, *, experiment: Table, made_by: Table) -> Iterator["RunFolder"]:
         """A new run that is locked. A mistake before its first step leaves nothing of it behind.
@@ -73,7 +65,11 @@ class RunFolder:
             with disk_errors(path):
                 folder.checkpoints.mkdir()  # only one can, where there are no locks either
             try:
-                folder._begin(experiment, made_by)
+                folder._make_folders()
+                write_text(path / "made_by.json", json.dumps(made_by, indent=2) + "\n")
+                # Last: a folder with a config.json is a run that can be resumed.
+                config = {"schema": SCHEMA, "experiment": experiment}
+                write_text(path / "config.json", json.dumps(config, indent=2) + "\n")
                 yield folder
             except ScoreDistillationError:
                 if not folder.log.exists():  # some mistakes show only when the stages are built
@@ -123,13 +119,6 @@ class RunFolder:
     def locked(self) -> AbstractContextManager[None]:
         """Nobody else may run in here meanwhile."""
         return alone_in(self.path)
-
-    def _begin(self, experiment: Table, made_by: Table) -> None:
-        self._make_folders()
-        write_text(self.path / "made_by.json", json.dumps(made_by, indent=2) + "\n")
-        # Last: a folder with a config.json is a run that can be resumed.
-        config = {"schema": SCHEMA, "experiment": experiment}
-        write_text(self.path / "config.json", json.dumps(config, indent=2) + "\n")
 
     def _empty(self) -> None:
         """As far as it can be; the mistake that led here is what has to be told."""

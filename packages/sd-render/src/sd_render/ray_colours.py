@@ -96,7 +96,7 @@ def colour_rays(field: AbstractField, samples: Samples, some: RayBundle, look: L
     weights: PerSample | None = None
     if look.seen_only:
         weights = sample_weights(field.density(points), samples.thickness, samples.ray)
-        # All samples of a ray together lose no more than TOLERANCE of its opacity.
+        # The samples of a ray, together, lose about TOLERANCE of its opacity at most.
         seen = (weights >= TOLERANCE / look.samples).nonzero()[:, 0]
         samples, points, weights = samples.some(seen), points[seen], weights[seen]
     ray, depth = samples.ray, samples.depth
