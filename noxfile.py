@@ -4,6 +4,7 @@ Each session sets up what it needs by itself, with uv where it is installed and 
 and takes every version from constraints.txt.
 """
 
+import keyword
 import os
 import re
 import shlex
@@ -46,8 +47,9 @@ def tests(session: nox.Session) -> None:
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def isolation(session: nox.Session, package: str) -> None:
     """Test one package as users get it: its wheel, and nothing that it does not declare."""
-    install(session, *wheels_of(ROOT / "packages" / package), wheel("sd-core") + "[testing]")
-    session.run("pytest", f"packages/{package}/tests", *session.posargs, env=QUIET)
+    own = wheels_of(ROOT / "packages" / package)
+    install(session, *own, wheel("sd-core") + "[testing]", "pytest-xdist")
+    session.run("pytest", f"packages/{package}/tests", *workers(), *session.posargs, env=QUIET)
 
 
 @nox.session
@@ -90,12 +92,12 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """Run benchmarks/*.py one after the other; `-- NAME ...` picks some."""
+    """Run benchmarks or studies by their names: `-- NAME ...`. All of them would take days."""
+    known = sorted(path.stem for path in ROOT.glob("benchmarks/[!_]*.py"))
+    if not session.posargs or not set(session.posargs) <= set(known):
+        session.error("usage: nox -s benchmarks -- NAME ..., NAME: " + ", ".join(known))
     install(session, *editable(), *DOCUMENTED, "embreex")
-    names = session.posargs or sorted(path.stem for path in ROOT.glob("benchmarks/[!_]*.py"))
-    if not names:
-        session.skip("there is nothing in benchmarks/ yet")
-    for name in names:
+    for name in session.posargs:
         session.run("python", f"benchmarks/{name}.py")
 
 
@@ -223,6 +225,8 @@ def write_plugin(kind: str, name: str, into: Path) -> Path:
             f"no template for the kind '{kind}'. There is: {', '.join(KINDS)}. "
             "For another kind subclass its contract in sd_core.testing.contracts."
         )
+    if keyword.iskeyword(name):
+        raise ValueError(f"'{name}' is a word of Python, and no module can be called so.")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise ValueError(
             f"'{name}' is not kebab-case: expected lower-case letters and digits, first a letter, "

@@ -48,6 +48,12 @@ def test_a_name_that_is_not_kebab_case_is_refused(tmp_path: Path, name: str):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_word_of_python_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"^'global' is a word of Python"):
+        noxfile.write_plugin("guidance", "global", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_kind_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"^no template for the kind 'guide'\. There is: guidance"):
         noxfile.write_plugin("guide", "mine", tmp_path)

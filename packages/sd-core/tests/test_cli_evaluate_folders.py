@@ -151,6 +151,14 @@ def test_runs_of_two_methods_in_one_folder_are_told_apart(judged):
     assert [row[0] for row in rows[5:]] == ["study: sds, mean ± std, n = 2"]
 
 
+def test_runs_of_other_settings_are_other_methods_and_seeds_and_prompts_are_not(judged):
+    run("a"), run("b", prompt="two bears"), run("c", guidance={"name": "sds", "scale": 2.0})
+    _, rows, _ = judged("a", "b", "c", "--metrics", "picky")
+    assert [row[0] for row in rows[5:]] == ["sds, scale=100.0, mean ± std, n = 2"]
+    _, rows, _ = judged("a", "b", "--metrics", "picky")
+    assert [row[0] for row in rows[4:]] == ["sds, mean ± std, n = 2"]
+
+
 def test_folders_of_one_name_are_two_methods(judged):
     for method in ("sds", "vsd"):
         for seed in "ab":
@@ -291,6 +299,57 @@ def test_the_models_are_those_of_the_prior_that_is_named(judged):
     judged("theirs", "--metrics", "spread", "--report", "report")
     found = json.dumps(json.loads(Path("report/report.json").read_text()))
     assert "openai/clip-vit-large-patch14" in found
+
+
+def test_pictures_in_a_folder_called_as_a_method_are_no_runs_of_it(judged):
+    run("mine"), pictures("theirs/sds", 0, prompt="two")
+    _, rows, _ = judged("mine", "theirs/sds", "--metrics", "picky")
+    assert [row[0] for row in rows[2:]] == ["mine", "sds"]  # and no mean of both
+    pictures("others/sds/a", 0, prompt="two"), pictures("others/sds/b", 255, prompt="two")
+    _, rows, _ = judged("mine", "others/sds", "--metrics", "spread,picky")
+    assert rows[5:] == [["sds (folder), mean ± std, n = 2", "1", "1 ± 0"]]
+
+
+def test_objects_of_two_priors_are_one_method_to_a_metric_that_reads_both_alike(
+    judged, monkeypatch
+):
+    run("ours/a")
+    pictures("ours/b", 0, prompt="two"), pictures("ours/c", 255, prompt="two")
+    monkeypatch.setattr(PriorEntry, "load_encoders", lambda self: Encoders(classes=("another",)))
+    _, rows, _ = judged("ours", "--metrics", "spread", "--report", "report")
+    assert rows[-1] == ["ours, all", "1"]
+    told = json.loads(Path("report/report.json").read_text())
+    assert '"subjects": ["a", "b", "c"]' in json.dumps(told)
+
+
+def test_a_metric_that_breaks_costs_nobody_else_a_number(judged):
+    pictures("a", 0, prompt="two"), pictures("b", 255, prompt="two")
+    code, rows, told = judged("a", "b", "--metrics", "rude,picky")
+    assert code == 0 and rows[2:] == [["a", "1", "1"], ["b", "", "1"]]
+    said = "score-distill: b, rude: metric 'rude' failed: RuntimeError: out of memory, or so "
+    (line,) = [line for line in told if "rude" in line]
+    assert line.startswith(said + "(together_metrics.py,")
+
+
+def test_a_metric_that_writes_into_its_pictures_changes_no_other_number(judged):
+    for name in ("theirs/a", "theirs/b"):
+        pictures(name, 102 if name.endswith("a") else 51, prompt="two")
+    run("ours/a"), run("ours/b")
+    for folder in ("theirs", "ours"):
+        before = judged(folder, "--metrics", "spread")[1][-1]
+        assert judged(folder, "--metrics", "rude,spread")[1][-1][-1] == before[-1]
+
+
+def test_numbers_of_other_counts_are_told_and_none_is_best(judged):
+    pictures("ours/a", 0, 0, prompt="two"), pictures("theirs/a", 0, 0, 0, prompt="two")
+    asked = ("ours", "theirs", "--metrics", "even,picky", "--report", "report")
+    told = judged(*asked)[2]
+    said = "even is of other numbers of pictures (2, 3), which changes it: none is best"
+    assert said in told and "**1**" not in Path("report/table.md").read_text()
+    Path("theirs/a/2.png").unlink()
+    Path("theirs/a/captions.json").write_text(json.dumps({"0.png": "two", "1.png": "two"}))
+    assert said not in judged(*asked)[2]
+    assert "**1**" in Path("report/table.md").read_text()
 
 
 def test_an_empty_folder_is_refused(judged):

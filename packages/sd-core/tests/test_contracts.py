@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ from sd_core.baselines.vsd import VSD, VSDOptions
 from sd_core.estimator import EstimatorOptions
 from sd_core.guidance import GuidanceContext, Guided
 from sd_core.metric import AbstractMetric
+from sd_core.noising import Noised, add_noise
 from sd_core.priors.empirical_estimator import EmpiricalEstimator
 from sd_core.priors.image_bank import ImageBankPrior
+from sd_core.renderer import Rendering
 from sd_core.renderers.affine import Affine, AffineOptions
 from sd_core.residual import Prediction
 from sd_core.testing import CONTRACT_MODULES, exact
-from sd_core.testing.contract import weakened_promises
+from sd_core.testing.contract import LATE_STEP, weakened_promises
 from sd_core.testing.contracts import (
     EstimatorContract,
     GuidanceContract,
@@ -91,6 +94,95 @@ class TestMeanBrightness(MetricContract):
         return MeanBrightness()
 
 
+class _BrokenMetric(AbstractMetric):
+    """The mean brightness of all objects, with one promise broken at a time."""
+
+    scope = "method"
+
+    def __init__(self, fault):
+        self.fault = fault
+        self.reset()
+
+    def update(self, images, prompt, cameras):
+        if self.fault == "writes pictures":
+            images.mul_(2).sub_(1)
+        if self.fault == "asks for cameras that nobody knows":
+            assert cameras.direction.ndim
+        self.views += [float(image.mean()) for image in images]
+
+    def end_object(self, name):
+        self.finished += self.views
+        self.views = []
+
+    def drop_object(self):
+        self.views = []
+        if self.fault == "forgets the others":
+            self.reset()
+
+    def compute(self):
+        return {"brightness": sum(self.finished) / max(1, len(self.finished))}
+
+    def reset(self):
+        if self.fault != "remembers" or not hasattr(self, "views"):
+            self.views, self.finished = [], []
+
+
+METRIC_FAULTS = {
+    "writes pictures": "test_the_pictures_stay_untouched",
+    "asks for cameras that nobody knows": (
+        "test_pictures_whose_cameras_nobody_knows_are_judged_or_refused"
+    ),
+    "forgets the others": "test_an_object_that_was_refused_leaves_nothing_behind",
+    "remembers": "test_reset_forgets_everything",
+}
+
+
+@pytest.mark.parametrize(("fault", "promise"), METRIC_FAULTS.items())
+def test_a_broken_promise_of_a_metric_is_noticed(fault, promise):
+    class Checked(MetricContract):
+        objects = 2
+
+        def make(self):
+            return _BrokenMetric(fault)
+
+    contract = Checked()
+    with pytest.raises((AssertionError, AttributeError)):
+        getattr(contract, promise)(torch.rand(4, 3, 8, 8, generator=Generator().manual_seed(0)))
+
+
+class _BrokenScene(Affine):
+    """Points in the plane with one promise broken at a time."""
+
+    def __init__(self, fault, context):
+        super().__init__(AffineOptions(), context)
+        self.fault = fault
+        self.forgotten = torch.nn.Parameter(torch.zeros(2))
+        self.forgotten.requires_grad_(fault == "forgets a parameter")
+
+    def parameter_groups(self, learning_rate):
+        own = [p for name, p in self.named_parameters() if name != "forgotten"]
+        return [{"params": own, "lr": learning_rate}]
+
+    def forward(self, cameras):
+        told = super().forward(cameras)
+        if self.fault == "has no slope":
+            return Rendering(told.images.detach() + 0 * told.images)
+        return told
+
+
+@pytest.mark.parametrize("fault", ["forgets a parameter", "has no slope"])
+def test_a_scene_that_cannot_be_trained_is_noticed(fault):
+    class Checked(RendererContract):
+        latent_shape = (2, 1, 1)
+
+        def make(self, context):
+            return _BrokenScene(fault, context)
+
+    contract = Checked()
+    with pytest.raises(AssertionError):
+        contract.test_every_parameter_gets_a_gradient(contract._fresh())
+
+
 class _Broken(SDS):
     """SDS with one promise broken at a time."""
 
@@ -108,6 +200,10 @@ class _Broken(SDS):
         if self.fault == "counts its calls":
             self.calls += 1
         guided = super().gradient(latents, cameras, step=step, generator=generator)
+        if self.fault == "divides by the batch":
+            return Guided(guided.gradient / len(latents), guided.t)
+        if self.fault == "is lost at last" and step.index > 10:
+            return Guided(guided.gradient * float("nan"), guided.t)
         if self.fault == "mixes samples":
             return Guided(guided.gradient.cumsum(dim=0), guided.t)
         if self.fault == "own randomness":  # another draw at each call, whatever it is given
@@ -121,6 +217,8 @@ FAULTS = {
     "writes latents": "test_the_latents_stay_untouched",
     "global randomness": "test_global_random_state_stays_untouched",
     "counts its calls": "test_the_gradient_changes_no_state",
+    "divides by the batch": "test_a_sample_has_the_same_gradient_in_every_batch",
+    "is lost at last": "test_the_gradient_has_the_shape_of_the_latents_and_no_graph",
     "mixes samples": "test_batch_order_only_permutes_the_result",
     "own randomness": "test_equal_generators_give_equal_bits",
 }
@@ -130,8 +228,26 @@ FAULTS = {
 def test_a_broken_promise_is_noticed(fault, promise):
     prior = exact.mixture_prior(channels=3, height=2, width=2)
     broken = _Broken(fault, exact.guidance_context(prior))
+    test = getattr(GuidanceContract(), promise)
+    step = {"step": LATE_STEP} if "step" in signature(test).parameters else {}
     with pytest.raises(AssertionError):
-        getattr(GuidanceContract(), promise)(broken, prior)
+        test(broken, prior, **step)
+
+
+class InPlaceDraws(SDS):
+    """Draws its noise into a tensor that is there, and a coin for each sample."""
+
+    def noised(self, latents, cameras, *, step, generator):
+        t = self.times(latents, step=step, generator=generator)
+        noise = torch.empty_like(latents).normal_(generator=generator)
+        half = torch.full((len(latents), 1, 1, 1), 0.5)
+        noise = noise * (1 + torch.bernoulli(half, generator=generator))
+        return Noised(latents, noise, t, add_noise(self.prior.schedule, latents, noise, t))
+
+
+class TestInPlaceDraws(GuidanceContract):
+    def make(self, context):
+        return InPlaceDraws(SDSOptions(), context)
 
 
 class _BrokenEstimator(EmpiricalEstimator):
@@ -152,6 +268,8 @@ class _BrokenEstimator(EmpiricalEstimator):
 
     def fit(self, noised, condition, cameras, **told):
         self.commit("learning", noised)
+        if self.fault == "does not learn":
+            return {}
         return super().fit(noised, condition, cameras, **told)
 
     def commit(self, when, noised):
@@ -162,6 +280,7 @@ class _BrokenEstimator(EmpiricalEstimator):
 
 
 ESTIMATOR_FAULTS = {
+    "does not learn": "test_it_learns",
     "writes latents predicting": "test_the_latents_stay_untouched",
     "writes latents learning": "test_the_latents_stay_untouched",
     "global randomness predicting": "test_global_random_state_stays_untouched",

@@ -19,6 +19,7 @@ def sd_metrics():
         MetricEntry("spread", "How unlike", "", options, "together_metrics:Spread"),
         MetricEntry("even", "Whether so many", "", options, "together_metrics:Even"),
         MetricEntry("above", "From above", "", options, "together_metrics:Above"),
+        MetricEntry("rude", "Breaks", "", options, "together_metrics:Rude"),
     ]
 
 
@@ -86,6 +87,9 @@ class Above(AbstractMetric):
 class Even(AbstractMetric):
     """1 if the number of pictures is even."""
 
+    higher_is_better: ClassVar[bool | None] = True
+    compared_at_equal: ClassVar[tuple[str, ...]] = ("pictures",)
+
     def __init__(self, config: Options, context):
         self.told = 0
         self.reset()
@@ -102,3 +106,21 @@ class Even(AbstractMetric):
 
     def reset(self):
         self.count = 0
+
+
+class Rude(AbstractMetric):
+    """Leaves every picture black, and breaks at a white one."""
+
+    def __init__(self, config: Options, context):
+        self.reset()
+
+    def update(self, images, prompt, cameras):
+        if bool((images == 1).any()):
+            raise RuntimeError("out of memory,\nor so")
+        images.zero_()
+
+    def compute(self):
+        return {"rude": 1.0}
+
+    def reset(self):
+        return

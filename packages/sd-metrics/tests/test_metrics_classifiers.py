@@ -73,6 +73,7 @@ def test_texts_are_told_apart_as_transformers_would(models):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert (found.amax(dim=1) - found.amin(dim=1)).min() > 0.05
     assert classifier.recipe()["classes"] == 3
+    assert classifier.recipe()["texts"] == list(TEXTS)
     assert classifier.recipe()["clip"]["model"] == "clip"
 
 

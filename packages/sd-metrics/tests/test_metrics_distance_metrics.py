@@ -205,6 +205,12 @@ def test_ufid_compares_with_the_drawn_pictures(world, make, colours):
     assert recipe["pose_encoder"] == {"kind": "colours", "model": "mine"}
 
 
+def test_ufid_does_not_depend_on_the_order_of_the_objects(make, colours):
+    one, other = (BEAR, views(1)), (FOX, views(2))
+    found = [measure(make(Ufid, seed=4), *told) for told in ((one, other), (other, one))]
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
 def test_ufid_draws_from_the_pictures_of_its_prompts_alone(world, make, colours):
     known = world.pictures[FOX]
     drawn = pose_balanced(known.mean(dim=(2, 3)).argmax(dim=1), POSES, Generator().manual_seed(4))

@@ -51,16 +51,17 @@ def looped_similarity(particles):
 @pytest.mark.parametrize("views", [(4, 4, 4), (1, 1), (2, 5, 3), (1, 4)])
 def test_the_similarity_is_that_of_a_loop_over_pairs(views):
     particles = [random(count, 7, seed=seed) + 0.5 for seed, count in enumerate(views)]
-    found = similarity_of_particles(particles)
+    pairs = "same-view" if len(set(views)) == 1 else "all"
+    found = similarity_of_particles(particles, pairs)
     assert found == pytest.approx(looped_similarity(particles), rel=1e-9)
-    assert similarity_of_particles(particles[::-1]) == pytest.approx(found, rel=1e-12)
+    assert similarity_of_particles(particles[::-1], pairs) == pytest.approx(found, rel=1e-12)
 
 
 def test_copies_are_wholly_alike_though_their_views_are_not():
     views = random(5, 7)
     assert similarity_of_particles([views, 3 * views, views]) == pytest.approx(1.0)
     assert similarity_of_particles([views, -views]) == pytest.approx(-1.0)
-    assert similarity_of_particles([views, views[:4]]) < 0.9  # all pairs of views
+    assert similarity_of_particles([views, views], "all") < 0.9
 
 
 def test_features_that_stand_upright_on_each_other_are_not_alike():
@@ -146,6 +147,17 @@ def test_a_prompt_with_one_object_has_no_similarity(dino):
     ) as e:
         measured(similarity(dino), objects("a bear", "a bear", "a fox"))
     assert "several seeds" in str(e.value) and "\n" not in str(e.value)
+
+
+def test_objects_of_other_numbers_of_pictures_are_compared_only_when_told_so(dino):
+    told = [("a bear", pictures(3)), ("a bear", pictures(2))]
+    with pytest.raises(
+        ConfigError, match=r"'a bear' have 2 and 3 pictures, .*feature-similarity\.pairs=all"
+    ):
+        measured(similarity(dino), told)
+    every = similarity(dino, pairs="all")
+    assert 0 < measured(every, told)["feature-similarity"] < 1
+    assert every.recipe()["pairs"] == "all"
 
 
 def test_one_picture_of_a_prompt_has_no_variety(resnet):

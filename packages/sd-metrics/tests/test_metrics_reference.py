@@ -227,9 +227,13 @@ def test_kept_features_that_are_damaged_are_made_again(folder, damage):
 def test_a_folder_that_cannot_be_written_costs_a_warning_and_nothing_else(folder, caplog):
     (folder / "features").write_text("in the way")
     with caplog.at_level(logging.WARNING):
-        found = Reference.open(folder).features(Pixels())
+        reference, encoder = Reference.open(folder), Pixels()
+        found = reference.features(encoder)
     assert found.shape == (14, 3)
     assert "features of the reference are not kept" in caplog.text
+    seen = list(encoder.seen)
+    assert torch.equal(reference.features(encoder), found)  # for the next object
+    assert encoder.seen == seen
 
 
 def test_its_recipe_says_how_many_pictures_which_and_how_they_were_made(folder):

@@ -15,6 +15,7 @@ import metrics_worlds
 from metrics_worlds import rand, save
 from sd_core import plugins as plugins_module
 from sd_core.cli import main
+from sd_core.locks import alone_in
 from sd_core.plugins import load_plugins
 from sd_core.priors.image_bank import ImageBankPrior
 from sd_core.sampling import ddim_sample
@@ -93,7 +94,7 @@ def nearest(picture, bank):
 
 def test_it_writes_a_reference_of_the_plain_prompt(told, capsys):
     assert main(told()) == 0
-    assert sorted(os.listdir("out")) == ["captions.json", "pictures", "recipe.json"]
+    assert sorted(os.listdir("out")) == [".lock", "captions.json", "pictures", "recipe.json"]
     names = [f"pictures/a-bear/{index:02d}.png" for index in range(4)]
     assert read("out/captions.json") == dict.fromkeys(names, "a bear")
     reference = Reference.open(Path("out"))
@@ -229,7 +230,7 @@ def test_after_a_crash_what_was_whole_is_kept_and_the_rest_is_made(
         patch.setattr(reference_command, "save_png", crash)
         with pytest.raises(KeyboardInterrupt):
             reference_command_of(told(*both))
-    assert sorted(os.listdir("out")) == ["pictures", "recipe.json"]
+    assert sorted(os.listdir("out")) == [".lock", "pictures", "recipe.json"]
     assert os.listdir("out/pictures") == ["a-bear"]
     for name in ("a-fox", "a-whale"):  # what a kill leaves
         Path(f"out/pictures/.{name}.partial").mkdir()
@@ -295,6 +296,14 @@ def test_a_mistake_is_one_line_and_leaves_all_as_it_was(told, capsys, more, outp
     Path("full/recipe.json").write_text('{"mine": 1}')
     assert refused(capsys, told(*more, output=output)).startswith(message)
     assert os.listdir("full") == ["recipe.json"] and not Path("out").exists()
+
+
+def test_two_at_once_are_refused_and_nothing_of_the_first_is_touched(told, capsys):
+    Path("out").mkdir()
+    with alone_in(Path("out")):
+        assert refused(capsys, told()).startswith("another process is running in out. Wait for it")
+    assert os.listdir("out") == [".lock"]
+    assert main(told()) == 0  # a lock that was left is no reference
 
 
 def test_a_prior_without_colours_is_refused(told, capsys, bank, monkeypatch):

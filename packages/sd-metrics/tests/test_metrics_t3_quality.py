@@ -56,6 +56,15 @@ class TestAsGiven(MetricContract):
         return made(self.clip, views="as-given")
 
 
+class TestFromAllAround(MetricContract):
+    @pytest.fixture(autouse=True)
+    def _model(self, clip):
+        self.clip = clip
+
+    def make(self) -> AbstractMetric:
+        return made(self.clip)
+
+
 def test_equal_rewards_are_twenty_times_one_of_them_and_fifty():
     near = neighbours(vertices(1))
     constant = torch.full((42,), -0.4, dtype=torch.float64)

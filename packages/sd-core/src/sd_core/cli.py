@@ -190,7 +190,11 @@ def _add_evaluate_options(evaluate: argparse.ArgumentParser) -> None:
         metavar="RUN|FOLDER",
         help="a run, a folder of pictures, or a folder that holds several of them: one method",
     )
-    evaluate.add_argument("--metrics", metavar="NAME,NAME", help="default: those that need no file")
+    evaluate.add_argument(
+        "--metrics",
+        metavar="NAME,NAME",
+        help="default: those that need no file and no model of their own",
+    )
     evaluate.add_argument("--views", metavar="N", help="views around the object (default: 24)")
     evaluate.add_argument(
         "--elevation",
@@ -246,7 +250,9 @@ def _add_diagnose_options(diagnose: argparse.ArgumentParser) -> None:
     diagnose.add_argument("--draws", metavar="K", help="gradients at each camera (default: 32)")
     diagnose.add_argument("--cameras", metavar="N", help="how many cameras (default: 4)")
     diagnose.add_argument(
-        "--times", metavar="T,T", help="default: 0.1, 0.25, 0.5, 0.75, 0.9 of the noise schedule"
+        "--times",
+        metavar="T,T",
+        help="indices of t; default: those at 0.1, 0.25, 0.5, 0.75, 0.9 of the noise schedule",
     )
     diagnose.add_argument(
         "--steps",

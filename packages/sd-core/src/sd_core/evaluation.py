@@ -8,9 +8,12 @@ average: from the far end, where people's pictures are taken, the object is at i
 import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import fmean
+from traceback import extract_tb
 from typing import Annotated
 
 import torch
@@ -133,9 +136,11 @@ class Judge:
             with torch.no_grad():
                 for batch in views.batches():
                     self._take_in(batch, views.prompt)
-                self.metric.end_object(views.name)
+                with self._failures_told():
+                    self.metric.end_object(views.name)
         except ScoreDistillationError:
-            self.metric.drop_object()
+            with self._failures_told():
+                self.metric.drop_object()
             raise
 
     def _take_in(self, batch: Batch, prompt: str) -> None:
@@ -144,13 +149,30 @@ class Judge:
                 f"metric '{self.name}' must know from where each view was taken, and of these "
                 "pictures nobody does. Evaluate a run with a 3-D scene."
             )
-        self.metric.update(batch.images, prompt, batch.cameras)
+        with self._failures_told():
+            # A copy: other metrics judge the same pictures.
+            self.metric.update(batch.images.clone(), prompt, batch.cameras)
+
+    @contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        """A metric that breaks, or needs more memory, does not cost the others their numbers."""
+        try:
+            yield
+        except ScoreDistillationError:
+            raise
+        except Exception as error:
+            what = " ".join(str(error).split())[:300]
+            where = extract_tb(error.__traceback__)[-1]
+            raise PluginError(
+                f"metric '{self.name}' failed: {type(error).__name__}: {what} "
+                f"({Path(where.filename).name}, line {where.lineno})."
+            ) from error
 
     def conclude(self) -> Measured:
         """The numbers for all that was taken in, all of them finite; the metric forgets it."""
-        with torch.no_grad():
+        with torch.no_grad(), self._failures_told():
             values = {name: float(value) for name, value in self.metric.compute().items()}
-        deviations = {name: float(value) for name, value in self.metric.deviations().items()}
+            deviations = {name: float(value) for name, value in self.metric.deviations().items()}
         self.metric.reset()  # it need not hold on to the views
         if not values:
             raise PluginError(f"metric '{self.name}' gave no number. Tell its author.")
@@ -202,7 +224,7 @@ def means(measured: Sequence[dict[str, float]]) -> dict[str, float]:
 def choose_metrics(
     plugins: Plugins, names: Sequence[str] | None, assignments: Sequence[str]
 ) -> list[Choice]:
-    """Those named, or those that need no file, with options from METRIC.OPTION=VALUE."""
+    """Those named, or those that need no file; options are from METRIC.OPTION=VALUE."""
     installed = [
         name
         for name, entry in plugins.of_kind("metric").items()

@@ -33,6 +33,9 @@ class AbstractMetric(ABC):
     # "object": asked for each object alone. "method": asked once, after all the objects that a
     # method made, of several prompts and seeds.
     scope: Literal["object", "method"] = "object"
+    # Keys of the recipe, such as how many pictures there were, that change the number whatever the
+    # pictures are: numbers are compared only where these are equal.
+    compared_at_equal: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def update(self, images: Images, prompt: str, cameras: CameraBatch | None) -> None:

@@ -109,19 +109,28 @@ class TextsClassifier:
     """
 
     def __init__(self, texts: Sequence[str], clip: Clip) -> None:
-        self._clip, self._texts = clip, clip.texts(texts).double()
+        self._clip, self._texts = clip, tuple(texts)
+        self._embedded = clip.texts(texts).double()
 
     @torch.no_grad()
     def probabilities(self, images: Images) -> ClassProbabilities:
-        cosines = self._clip.pictures(images).double() @ self._texts.T
+        cosines = self._clip.pictures(images).double() @ self._embedded.T
         return (self._clip.scale * cosines).softmax(dim=1)
 
     def recipe(self) -> dict[str, Any]:
-        return {"clip": model_recipe(self._clip.model), "classes": len(self._texts)}
+        return {
+            "clip": model_recipe(self._clip.model),
+            "classes": len(self._texts),
+            "texts": list(self._texts),
+        }
 
 
 class InceptionClassifier:
-    """p(y|x) of InceptionV3, of 1008 classes: the 2015 graph that the papers' scores come from."""
+    """p(y|x) of InceptionV3, of 1008 classes: the 2015 graph that the papers' scores come from.
+
+    Its own logits, biases and all. The first code for the Inception score left the biases away,
+    and papers do not say which they have.
+    """
 
     def __init__(self, weights: str, device: torch.device) -> None:
         self._encoder = InceptionEncoder(weights, device)
@@ -131,7 +140,8 @@ class InceptionClassifier:
         return self._encoder.probabilities(images).double()
 
     def recipe(self) -> dict[str, Any]:
-        return {"classifier": self._encoder.recipe(), "classes": CLASSES}
+        recipe = self._encoder.recipe()
+        return {"classifier": recipe, "classes": CLASSES, "logits": "with biases"}
 
 
 # For as long as a metric holds them: the metrics of one evaluation share them.

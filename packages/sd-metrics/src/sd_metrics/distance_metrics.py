@@ -51,6 +51,8 @@ _UNIT_CLIP = (
     "CLIP's embeddings are taken as unit vectors: no CLIP-FID that was published without the norm "
     "can be compared with this number."
 )
+# A Fréchet distance is too large, and the more so the fewer the pictures.
+_COUNTS = ("pictures", "reference_pictures")
 # Features of some views; other batches have other numbers of them.
 Batch = Float[Tensor, "_ features"]
 
@@ -94,7 +96,7 @@ class AbstractDistance(AbstractMetric):
     def compute(self) -> dict[str, float]:
         if not self._seen:
             raise ConfigError("no picture was compared with the reference. Update the metric.")
-        rows = self.reference_rows(tuple(self._prompts))
+        rows = self.reference_rows(tuple(sorted(self._prompts)))
         known = self.reference.features(self._encoder)[rows]
         self._told = {"pictures": sum(map(len, self._seen)), "reference_pictures": len(known)}
         return self.distances(self._seen, known)
@@ -135,6 +137,8 @@ class AbstractDistance(AbstractMetric):
 class ClipFid(AbstractDistance):
     """clip-fid: the Fréchet distance of CLIP's embeddings (Kynkäänniemi et al. 2023)."""
 
+    compared_at_equal: ClassVar[tuple[str, ...]] = _COUNTS
+
     def __init__(self, options: ClipFidOptions, context: MetricContext) -> None:
         model = options.model or context.encoders.clip
         super().__init__(options, shared_encoder("clip", model, context.device))
@@ -150,6 +154,7 @@ class Fid(AbstractDistance):
     """fid: the Fréchet distance of Inception's features, or of a vision transformer's."""
 
     name: ClassVar[str] = "fid"
+    compared_at_equal: ClassVar[tuple[str, ...]] = _COUNTS
 
     def __init__(self, options: FidOptions, context: MetricContext) -> None:
         super().__init__(options, _encoder(options, context))
@@ -184,7 +189,7 @@ class Ufid(Fid):
                 f"which of {len(prompts)} prompts its pictures show a pose. Add one, or set "
                 "ufid.pooled to false."
             )
-        served = self.reference.pictures_of_all(prompts)
+        served = dict(sorted(self.reference.pictures_of_all(prompts).items()))
         poses = self._poses_of(served)
         counts = Counter(self._poses[index] for index in poses.tolist())
         self._counts = {pose: counts[pose] for pose in self._poses}

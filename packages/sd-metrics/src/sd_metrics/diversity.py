@@ -8,8 +8,8 @@ seeds, c are their views.
     similarity = mean over i < j of cos(f(g(θ_i, c)), f(g(θ_j, c')))
 
 They took InceptionV3, DINO and 120 views, and do not say which pairs of views were compared. Here
-c' = c where all particles of the prompt have as many views, else every view of one is compared with
-every view of the other. Both numbers are means over prompts.
+c' = c; with pairs = "all", for pictures whose views do not match, every view of one is compared
+with every view of the other, which gives lower numbers. Both numbers are means over prompts.
 """
 
 from abc import abstractmethod
@@ -37,6 +37,9 @@ from sd_metrics.per_view import PerView, read_in_parts
 Particle = Float[Tensor, "_ values"]
 
 
+Pairs = Literal["same-view", "all"]
+
+
 class FeatureOptions(Options):
     """Whose eyes."""
 
@@ -46,6 +49,11 @@ class FeatureOptions(Options):
         "prior; for photographs facebook/dinov2-base.",
         min_length=1,
     )
+    pairs: Pairs = option(
+        "same-view",
+        "Which views of two objects are compared: same-view, the first with the first and so on; "
+        "all, each with each, which gives lower numbers.",
+    )
 
 
 def variety_of_particles(particles: Sequence[Particle]) -> float:
@@ -54,13 +62,13 @@ def variety_of_particles(particles: Sequence[Particle]) -> float:
     return entropy_of_mean(torch.stack(means))
 
 
-def similarity_of_particles(particles: Sequence[Particle]) -> float:
+def similarity_of_particles(particles: Sequence[Particle], pairs: Pairs = "same-view") -> float:
     """The mean cosine of features of two different particles of one prompt, of two or more.
 
-    At the same view where all have as many, else over all pairs of views.
+    At the same view, of which all must have as many, or over all pairs of views.
     """
     unit = [normalize(each.double(), dim=1) for each in particles]
-    if len({len(each) for each in unit}) == 1:
+    if pairs == "same-view":
         stacked = torch.stack(unit)
         cosines = torch.einsum("ivw,jvw->ij", stacked, stacked) / stacked.shape[1]
     else:
@@ -145,7 +153,7 @@ class FeatureSimilarity(AbstractParticlesMetric):
 
     def __init__(self, options: FeatureOptions, context: MetricContext) -> None:
         super().__init__()
-        self._model = options.model or context.encoders.features
+        self._model, self._pairs = options.model or context.encoders.features, options.pairs
         self._extractor = FeatureExtractor(self._model, device=context.device)
 
     def read(self, images: Images) -> PerView:
@@ -157,7 +165,14 @@ class FeatureSimilarity(AbstractParticlesMetric):
                 f"there is one object of '{prompt}', and likeness is between two. Evaluate "
                 "several seeds of each prompt, or leave feature-similarity out."
             )
-        return similarity_of_particles(particles)
+        counts = sorted({len(each) for each in particles})
+        if self._pairs == "same-view" and len(counts) > 1:
+            raise ConfigError(
+                f"the objects of '{prompt}' have {' and '.join(map(str, counts))} pictures, and "
+                "likeness is measured at the same view. Give each as many, or compare every "
+                "picture with every other: --set feature-similarity.pairs=all."
+            )
+        return similarity_of_particles(particles, self._pairs)
 
     def compute(self) -> dict[str, float]:
         return {"feature-similarity": self.mean_over_prompts()}
@@ -166,6 +181,5 @@ class FeatureSimilarity(AbstractParticlesMetric):
         return {
             "features": model_recipe(self._model, VISION_FILES),
             "size": self._extractor.size,
-            "pairs": "two particles of a prompt at the same view; of all views where their "
-            "numbers differ",
+            "pairs": self._pairs,
         }

@@ -100,13 +100,20 @@ class Reference:
         told = f"{_SCHEMA}\n{recipe}\n{self.digest}"
         digest = hashlib.sha256(told.encode()).hexdigest()[:16]
         path = self.folder / FEATURES / f"{digest}.safetensors"
-        kept = _kept(path, len(self.names))
+        kept = self._not_written.get(digest)
+        kept = _kept(path, len(self.names)) if kept is None else kept
         if kept is not None:
             return kept
         with torch.no_grad():
             found = torch.cat([encoder.features(some).cpu() for some in self._batches()])
-        _keep(path, found, {"recipe": recipe, "pictures": self.digest})
+        if not _keep(path, found, {"recipe": recipe, "pictures": self.digest}):
+            self._not_written[digest] = found
         return found
+
+    @cached_property
+    def _not_written(self) -> dict[str, PictureFeatures]:
+        """Features that no file keeps: the next object is compared with them, too."""
+        return {}
 
     @cached_property
     def digest(self) -> str:
@@ -163,10 +170,12 @@ def _kept(path: Path, count: int) -> PictureFeatures | None:
     return features if features.ndim == 2 and len(features) == count else None
 
 
-def _keep(path: Path, features: PictureFeatures, told: Mapping[str, str]) -> None:
-    """A folder that cannot be written costs time at the next evaluation, and nothing else."""
+def _keep(path: Path, features: PictureFeatures, told: Mapping[str, str]) -> bool:
+    """Whether it could; a folder that cannot be written costs time at the next evaluation."""
     try:
         path.parent.mkdir(exist_ok=True)
         write_bytes(path, save({"features": features.contiguous()}, metadata=dict(told)))
     except (OSError, RunFolderError) as error:
         logging.getLogger(__name__).warning("features of the reference are not kept: %s", error)
+        return False
+    return True

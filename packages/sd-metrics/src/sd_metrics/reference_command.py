@@ -28,6 +28,7 @@ from sd_core.command import CommandContext
 from sd_core.config import Options, option, parse_options, shown
 from sd_core.errors import ConfigError
 from sd_core.experiment import Experiment
+from sd_core.locks import LOCK_FILE, alone_in
 from sd_core.made_by import LIBRARIES, installed_version
 from sd_core.pictures import save_png
 from sd_core.prior import AbstractPrior
@@ -70,15 +71,18 @@ def make_reference(options: ReferenceCommandOptions, context: CommandContext) ->
     prior = build_prior(experiment)
     _check(prior, prompts, options)
     recipe = _recipe(experiment, options, prior)
-    if earlier is None:
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / RECIPE, _text({**recipe, "made_by": _made_by()}))
-    else:
+    if earlier is not None:
         _check_same(folder, earlier, recipe)
-    for prompt in prompts:
-        _make_prompt(folder, prompt, options=options, prior=prior, seed=experiment.options.seed)
-    write_text(folder / CAPTIONS, _text(_captions(folder)))
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):
+        if (earlier := _earlier(folder)) is None:  # or another process was quicker
+            write_text(folder / RECIPE, _text({**recipe, "made_by": _made_by()}))
+        else:
+            _check_same(folder, earlier, recipe)
+        for prompt in prompts:
+            _make_prompt(folder, prompt, options=options, prior=prior, seed=experiment.options.seed)
+        write_text(folder / CAPTIONS, _text(_captions(folder)))
     told = shlex.quote(f"fid.reference={folder}")
     print(f"go on with: score-distill evaluate RUN --metrics fid --set {told}")
 
@@ -115,7 +119,9 @@ def _check(
 def _earlier(folder: Path) -> dict[str, Any] | None:
     """The recipe of what this command has begun here; None for a new or empty folder."""
     with disk_errors(folder):
-        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        if not folder.exists() or (
+            folder.is_dir() and all(each.name == LOCK_FILE for each in folder.iterdir())
+        ):
             return None
     if (folder / RECIPE).is_file():
         content = read_json(folder / RECIPE)

@@ -8,7 +8,6 @@ code is 0 if there is at least one number, else 2. The table alone goes to stdou
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,17 +20,19 @@ from sd_core.config import parse_options
 from sd_core.encoders.usual import USUAL, Encoders
 from sd_core.entries import PriorEntry
 from sd_core.errors import ConfigError, PluginError, ScoreDistillationError
-from sd_core.evaluation import Judge, ViewOptions, Views, build_judge, choose_metrics
-from sd_core.evaluation_record import read_record, write_record
+from sd_core.evaluation import Judge, ViewOptions, build_judge, choose_metrics
+from sd_core.evaluation_record import read_record
 from sd_core.experiment import Choice, Experiment
 from sd_core.experiment_options import Table
+from sd_core.findings import Findings, tell
 from sd_core.metric import MetricContext
 from sd_core.picture_folder import Bad, PictureFolder
 from sd_core.plugins import Plugins
 from sd_core.report import check_report_folder, write_report
 from sd_core.run_folder import RunFolder
+from sd_core.settings import told_apart
 from sd_core.subjects import PictureSubject, RunSubject, Subject, found_folders, is_run
-from sd_core.tables import Column, Row, comparison
+from sd_core.tables import comparison
 
 
 def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
@@ -50,21 +51,22 @@ def main(parsed: argparse.Namespace, plugins: Plugins) -> int:
     panel.refuse_two_eyes()
     found = Findings()
     for method, own in groups.items():
-        found.judge(method, own, panel)
+        found.judge(method, own, panel.judges, device)
     rows = [found.rows[subject.name] for subject in subjects]
     if not any(row.values for row in rows) and not found.of_methods:
         return USER_ERROR
     better = panel.higher_is_better()
     print(comparison(rows, better, found.of_methods))
+    apart = found.not_compared()
     if parsed.report is not None:
         remark = write_report(
             Path(parsed.report),
             rows,
             of_methods=found.of_methods,
-            higher_is_better=better,
+            higher_is_better={name: None if name in apart else of for name, of in better.items()},
             recipe=found.recipe,
         )
-        _tell(f"wrote {parsed.report}" + (f": {remark}" if remark else ""))
+        tell(f"wrote {parsed.report}" + (f": {remark}" if remark else ""))
     return 0
 
 
@@ -121,89 +123,8 @@ class Panel:
             except ScoreDistillationError as error:
                 if self.asked:
                     raise
-                _tell(f"without {choice.entry.name}: {error}")
+                tell(f"without {choice.entry.name}: {error}")
         return built
-
-
-@dataclass(eq=False)
-class Findings:
-    """Rows of the table, numbers of whole methods, and how all of it was measured."""
-
-    rows: dict[str, Row] = field(default_factory=dict)
-    of_methods: dict[str, dict[Column, float]] = field(default_factory=dict)
-    recipe: Table = field(default_factory=lambda: {"subjects": {}, "methods": {}})
-    _told: set[str] = field(default_factory=set)
-
-    def judge(self, method: str, subjects: Sequence[Subject], panel: Panel) -> None:
-        """Each subject alone, and by the metrics of that scope all together."""
-        together: dict[Judge, list[str]] = {}
-        for judge in panel.judges(subjects[0]):
-            judge.metric.reset()
-        for subject in subjects:
-            self.rows[subject.name] = self._one(subject, panel, together)
-            subject.forget()
-        for judge, taken_in in together.items():
-            self._all(method, judge, taken_in, panel.device)
-
-    def _one(self, subject: Subject, panel: Panel, together: dict[Judge, list[str]]) -> Row:
-        """What there is to tell goes to stderr."""
-        entries: Table = {}
-        try:
-            views, scene, remark = subject.views(), subject.scene(), subject.remark()
-        except ScoreDistillationError as error:
-            _tell(f"score-distill: {subject.name}: {error}")
-            return Row(subject.name, subject.method, {})
-        if remark:
-            _tell(remark)
-        for judge in panel.judges(subject):
-            try:
-                objects = subject.objects(judge.metric)
-                if judge.metric.scope == "method":
-                    for each in objects:
-                        judge.take_in(each)
-                        together.setdefault(judge, []).append(subject.name)
-                elif entry := _alone(judge, subject.name, objects, panel.device):
-                    entries[judge.name] = entry
-            except ScoreDistillationError as error:
-                _tell(f"score-distill: {subject.name}, {judge.name}: {error}")
-        self._write(subject.record, {"views": views, "scene": scene, "metrics": entries})
-        told = {"path": str(subject.path), "method": subject.method, "views": views, "scene": scene}
-        self.recipe["subjects"][subject.name] = {**told, "metrics": entries}
-        values = {(name, key): v for name, e in entries.items() for key, v in e["values"].items()}
-        return Row(subject.name, subject.method, values)
-
-    def _all(self, method: str, judge: Judge, names: list[str], device: torch.device) -> None:
-        try:
-            measured = judge.conclude()
-        except ScoreDistillationError as error:
-            judge.metric.reset()
-            _tell(f"score-distill: {method}, {judge.name}: {error}")
-            return
-        entry = {**judge.entry([measured], {}, device), "method": method, "subjects": names}
-        self.recipe["methods"].setdefault(method, {})[judge.name] = entry
-        for name in dict.fromkeys(names):
-            told = self.recipe["subjects"][name]
-            record = {key: told[key] for key in ("views", "scene")}
-            self._write(
-                Path(told["path"]) / "metrics.json", {**record, "metrics": {judge.name: entry}}
-            )
-        values = {(judge.name, key): value for key, value in measured.values.items()}
-        self.of_methods.setdefault(method, {}).update(values)
-
-    def _write(self, path: Path, told: Table) -> None:
-        """What cannot be written is told; the table and the report have it all the same."""
-        if not told["metrics"]:
-            return
-        try:
-            dropped = write_record(path, told)
-        except ScoreDistillationError as error:
-            _tell(f"score-distill: not recorded: {error}")
-            return
-        lost = f", without {', '.join(dropped)}: of other views or another scene" if dropped else ""
-        line = f"wrote {path}{lost}"
-        if line not in self._told:  # metrics of whole methods are written one after the other
-            self._told.add(line)
-            _tell(line)
 
 
 def _open_all(parsed: argparse.Namespace, plugins: Plugins, device: torch.device) -> list[Subject]:
@@ -253,19 +174,30 @@ def _refuse_without_effect(parsed: argparse.Namespace, subjects: Sequence[Subjec
 
 
 def _grouped(subjects: list[Subject], groups: list[str | None]) -> list[Subject]:
-    """Called as the folder that they were found in; with their method where it has several."""
-    methods: dict[str | None, set[str]] = {}
-    for subject, group in zip(subjects, groups, strict=True):
-        if isinstance(subject, RunSubject):
-            methods.setdefault(group, set()).add(subject.method)
+    """Called as the folder that they were found in; with their method where it has several.
+
+    Runs of one method with other settings are several methods. A folder called as the method of a
+    run that was named by itself is no part of that method.
+    """
+    names = {subject.name: subject.method for subject in subjects}
+    of_runs: dict[str | None, set[str]] = {}
+    for group in dict.fromkeys(groups):
+        own = [
+            subject
+            for subject, found_in in zip(subjects, groups, strict=True)
+            if found_in == group and isinstance(subject, RunSubject)
+        ]
+        told = told_apart([subject.experiment for subject in own])
+        names |= {subject.name: name for subject, name in zip(own, told, strict=True)}
+        of_runs[group] = set(told)
     found = []
     for subject, group in zip(subjects, groups, strict=True):
-        if group is None:
-            found.append(subject)
-            continue
-        several = isinstance(subject, RunSubject) and len(methods[group]) > 1
-        method = f"{group}: {subject.method}" if several else group
-        found.append(replace(subject, method=method))
+        name, run = names[subject.name], isinstance(subject, RunSubject)
+        if group is not None:
+            name = f"{group}: {name}" if run and len(of_runs[group]) > 1 else group
+        if name in of_runs.get(None, ()) and not (run and group is None):
+            name = f"{name} (folder)"
+        found.append(replace(subject, method=name))
     return found
 
 
@@ -276,23 +208,3 @@ def _view_options(parsed: argparse.Namespace) -> ViewOptions:
     if parsed.elevation is not None:
         told["elevation"] = parsed.elevation.split(",")
     return parse_options(ViewOptions, told, where="")
-
-
-def _alone(judge: Judge, name: str, objects: Sequence[Views], device: torch.device) -> Table | None:
-    """Of each object; one of several that is refused does not cost the others their numbers."""
-    measured, prompts = [], []
-    for each in objects:
-        try:
-            measured.append(judge.measure(each))
-            prompts.append(each.prompt)
-        except ScoreDistillationError as error:
-            of = f", '{each.prompt}'" if len({one.prompt for one in objects}) > 1 else ""
-            _tell(f"score-distill: {name}{of}, {judge.name}: {error}")
-    if not measured:
-        return None
-    entry = judge.entry(measured, objects[0].recipe, device)
-    return {**entry, "prompts": prompts} if len(set(prompts)) > 1 else entry
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

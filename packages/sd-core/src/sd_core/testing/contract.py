@@ -9,7 +9,7 @@ from sd_core.step import Step
 
 # No other dimension of the worlds used here is 5, so a draw with 5 rows is one row a sample.
 BATCH = 5
-STEP = Step(3, 20)
+STEP, LATE_STEP = Step(3, 20), Step(17, 20)
 
 _HERE = __name__.rpartition(".")[0] + "."
 

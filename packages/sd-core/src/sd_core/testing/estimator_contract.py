@@ -102,6 +102,13 @@ class EstimatorContract(Contract):
         _fit(estimator, prior, times=2)
         assert torch.equal(prior.predict_noise(noisy, t, condition).detach(), before)
 
+    def test_it_learns(self, estimator: AbstractNoiseEstimator, prior: AbstractPrior) -> None:
+        noised, condition = _draw(prior, BATCH, seed=0), prior.encode_text([exact.PROMPT] * BATCH)
+        before = estimator.predict_noise(noised, condition, None).detach()
+        _fit(estimator, prior, times=2, seed=1)
+        after = estimator.predict_noise(noised, condition, None).detach()
+        assert not torch.equal(after, before)
+
     def test_its_state_dict_is_its_whole_memory(
         self, estimator: AbstractNoiseEstimator, prior: AbstractPrior
     ) -> None:

@@ -1,33 +1,19 @@
 """What every method of score distillation promises."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Any
 
 import pytest
 import torch
 from torch import Generator, Tensor
-from torch.overrides import TorchFunctionMode
 
+from sd_core.cameras import CameraBatch
 from sd_core.guidance import AbstractGuidance, GuidanceContext, Guided
 from sd_core.prior import AbstractPrior
+from sd_core.step import Step
 from sd_core.testing import exact
-from sd_core.testing.contract import BATCH, STEP, Contract, assert_equal_states
-
-
-class PermutedDraws(TorchFunctionMode):
-    """While active, random draws with a row for each sample come in another order of rows."""
-
-    def __init__(self, order: Sequence[int]) -> None:
-        super().__init__()
-        self.order = list(order)
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        drawn = func in (torch.randn, torch.rand, torch.randint, torch.normal)
-        if drawn and result.ndim and len(result) == len(self.order):
-            return result[self.order]
-        return result
+from sd_core.testing.contract import BATCH, LATE_STEP, STEP, Contract, assert_equal_states
+from sd_core.testing.draws import KNOWN_DRAWS, Again, PermutedDraws, SameForAll
 
 
 class GuidanceContract(Contract):
@@ -46,11 +32,17 @@ class GuidanceContract(Contract):
     def guidance(self, prior: AbstractPrior) -> AbstractGuidance:
         return self.make(exact.guidance_context(prior))
 
+    @pytest.fixture(params=[STEP, LATE_STEP], ids=["early", "late"])
+    def step(self, request: pytest.FixtureRequest) -> Step:
+        """A method may go on otherwise later."""
+        step: Step = request.param
+        return step
+
     def test_the_gradient_has_the_shape_of_the_latents_and_no_graph(
-        self, guidance: AbstractGuidance, prior: AbstractPrior
+        self, guidance: AbstractGuidance, prior: AbstractPrior, step: Step
     ) -> None:
         latents = exact.some_latents(prior, BATCH)
-        guided = _gradient(guidance, latents)
+        guided = _gradient(guidance, latents, step=step)
         assert guided.gradient.shape == latents.shape
         assert guided.gradient.dtype == latents.dtype
         assert not guided.gradient.requires_grad
@@ -74,14 +66,31 @@ class GuidanceContract(Contract):
         straight = _gradient(guidance, latents).gradient
         with PermutedDraws(order):
             shuffled = _gradient(guidance, latents, order).gradient
-        torch.testing.assert_close(shuffled, straight[order], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            shuffled, straight[order], rtol=1e-4, atol=1e-5, msg=_of_draws("each sample's draws")
+        )
+
+    def test_a_sample_has_the_same_gradient_in_every_batch(
+        self, guidance: AbstractGuidance, prior: AbstractPrior
+    ) -> None:
+        """The loop divides by the batch; a gradient that was divided already is too small."""
+        alone = exact.some_latents(prior, 1)
+        camera = exact.some_cameras(BATCH, alone.device).select([1])
+        together = CameraBatch.concatenate([camera] * BATCH)
+        with SameForAll(BATCH) as draws:
+            copies = _gradient(guidance, alone.repeat(BATCH, 1, 1, 1), cameras=together).gradient
+        with Again(draws.seen):
+            expected = _gradient(guidance, alone, cameras=camera).gradient
+        torch.testing.assert_close(
+            copies, expected.expand_as(copies), rtol=1e-3, atol=1e-5, msg=_of_draws("equal draws")
+        )
 
     def test_the_latents_stay_untouched(
-        self, guidance: AbstractGuidance, prior: AbstractPrior
+        self, guidance: AbstractGuidance, prior: AbstractPrior, step: Step
     ) -> None:
         latents = exact.some_latents(prior, BATCH)
         before = latents.clone()
-        _one_step(guidance, latents)
+        _one_step(guidance, latents, step)
         assert torch.equal(latents, before)
         assert latents.grad is None
 
@@ -96,11 +105,11 @@ class GuidanceContract(Contract):
         assert torch.equal(prior.predict_noise(latents, t, condition), before)
 
     def test_global_random_state_stays_untouched(
-        self, guidance: AbstractGuidance, prior: AbstractPrior
+        self, guidance: AbstractGuidance, prior: AbstractPrior, step: Step
     ) -> None:
         latents = exact.some_latents(prior, BATCH)
         before = torch.get_rng_state()
-        _one_step(guidance, latents)
+        _one_step(guidance, latents, step)
         assert torch.equal(torch.get_rng_state(), before)
 
     def test_the_gradient_changes_no_state(
@@ -130,18 +139,32 @@ class GuidanceContract(Contract):
 
 
 def _gradient(
-    guidance: AbstractGuidance, latents: Tensor, order: Sequence[int] | None = None
+    guidance: AbstractGuidance,
+    latents: Tensor,
+    order: Sequence[int] | None = None,
+    *,
+    cameras: CameraBatch | None = None,
+    step: Step = STEP,
 ) -> Guided:
-    cameras = exact.some_cameras(len(latents), latents.device)
+    if cameras is None:
+        cameras = exact.some_cameras(len(latents), latents.device)
     if order is not None:
         latents, cameras = latents[list(order)], cameras.select(list(order))
     generator = Generator(latents.device).manual_seed(11)
-    return guidance.gradient(latents, cameras, step=STEP, generator=generator)
+    return guidance.gradient(latents, cameras, step=step, generator=generator)
 
 
-def _one_step(guidance: AbstractGuidance, latents: Tensor) -> Guided:
+def _one_step(guidance: AbstractGuidance, latents: Tensor, step: Step = STEP) -> Guided:
     cameras = exact.some_cameras(len(latents), latents.device)
     generator = Generator(latents.device).manual_seed(11)
-    guided = guidance.gradient(latents, cameras, step=STEP, generator=generator)
-    guidance.update_estimator(latents, cameras, guided, step=STEP, generator=generator)
+    guided = guidance.gradient(latents, cameras, step=step, generator=generator)
+    guidance.update_estimator(latents, cameras, guided, step=step, generator=generator)
     return guided
+
+
+def _of_draws(what: str) -> Callable[[str], str]:
+    """Explains a difference to an author whose method is right, and draws in another way."""
+    return lambda told: (
+        f"{told}\n\nThis was with {what}, one row for each sample, by {KNOWN_DRAWS}. If the method "
+        "draws otherwise, that may be the difference: draw so, or mark the test with xfail."
+    )

@@ -32,10 +32,15 @@ class RendererContract(Contract):
 
     def test_every_parameter_gets_a_gradient(self, renderer: AbstractRenderer) -> None:
         _render(renderer, exact.some_cameras(3)).sum().backward()  # type: ignore[no-untyped-call]
-        grouped = [p for group in renderer.parameter_groups(0.1) for p in group["params"]]
+        grouped = {id(p): p for group in renderer.parameter_groups(0.1) for p in group["params"]}
         assert grouped
-        without = [p.shape for p in grouped if p.grad is None or not p.grad.isfinite().all()]
+        named = dict(renderer.named_parameters())
+        forgotten = [n for n, p in named.items() if p.requires_grad and id(p) not in grouped]
+        assert not forgotten, f"in no group of parameter_groups, never trained: {forgotten}"
+        gradients = {name: p.grad for name, p in named.items() if id(p) in grouped}
+        without = [n for n, g in gradients.items() if g is None or not g.isfinite().all()]
         assert not without
+        assert any(bool(g.any()) for g in gradients.values() if g is not None)
 
     def test_equal_generators_give_equal_bits(self) -> None:
         cameras = exact.some_cameras(3)
