@@ -7,7 +7,7 @@ which keeps the views apart; docs/janus.md says why both are needed.
 
     python examples/one_face.py [--output FOLDER] [--steps N] [--seed N] [--guidance sds]
 
-writes the pictures, runs the experiment on them (two minutes), says how the views are distributed,
+writes the pictures, runs the experiment on them (some minutes), says how the views are distributed,
 and writes one_face.png: the true object above, what was made below.
 """
 
