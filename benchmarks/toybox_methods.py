@@ -1,6 +1,7 @@
 """Methods on the same prompts and seeds of the toybox, judged where the true poses are known.
 
     python benchmarks/toybox_methods.py [--methods sds vsd] [--seeds 3] [--prompts 10] [--show-only]
+    python benchmarks/toybox_methods.py --methods esd-0 --prompts "a grey cat" "a yellow bus"
 
 Runs `score-distill run` for each method, prompt and seed, one thread each, then `score-distill
 evaluate`, keeps what was measured in records/toybox_methods.jsonl, and rewrites from it the tables
@@ -128,14 +129,14 @@ def main() -> None:
         help="to run; the tables show all that is recorded",
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--prompts", type=int, default=len(PROMPTS), help="so many of the ten")
+    parser.add_argument("--prompts", nargs="+", default=["10"], help="so many of the ten, or which")
     parser.add_argument("--at-once", type=int, default=os.cpu_count())
     parser.add_argument("--show-only", action="store_true", help="of what is recorded")
     parsed = parser.parse_args()
     records = Records("toybox_methods", "method", "prompt")
     # One prompt by every method before the next: whenever it is stopped, methods can be compared.
     parts = [
-        Part(method, prompt) for prompt in PROMPTS[: parsed.prompts] for method in parsed.methods
+        Part(method, prompt) for prompt in _prompts(parsed.prompts) for method in parsed.methods
     ]
     _refuse_others(records)
     if not parsed.show_only:
@@ -150,6 +151,14 @@ def main() -> None:
         if chosen:
             write_section("methods", tables(chosen), DOCS / document)
     _picture()
+
+
+def _prompts(told: Sequence[str]) -> Sequence[str]:
+    if told[0].isdecimal():
+        return PROMPTS[: int(told[0])]
+    if unknown := set(told) - set(PROMPTS):
+        sys.exit(f"not among the ten prompts: {', '.join(sorted(unknown))}")
+    return told
 
 
 def _recorded(records: Records, part: Part, seeds: int) -> bool:
