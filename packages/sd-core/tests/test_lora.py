@@ -318,11 +318,18 @@ def ask_pair(estimator: LoraEstimator, prior: StableDiffusionPrior, seed: int = 
     return estimator.predict_noise_pair(noised, condition, CAMERAS, generator=generator)
 
 
-@pytest.mark.parametrize("learning", [QUICK, SHARED], ids=["own draws", "shared noise"])
+HALF = SHARED.model_copy(update={"camera_dropout": 0.5})
+
+
+@pytest.mark.parametrize("learning", [QUICK, SHARED, HALF], ids=["own", "shared", "half"])
 def test_the_pair_is_both_scores(prior: StableDiffusionPrior, learning: EstimatorOptions) -> None:
     estimator = learner(prior, learning, camera_start="random")
     fit(estimator, prior, 2)
-    pair = ask_pair(estimator, prior)
+    pairs = [ask_pair(estimator, prior, seed) for seed in range(8)]
+    shown = [each.observed.get("shown", torch.ones(1)).float().mean() for each in pairs]
+    mixed = [pair for pair, share in zip(pairs, shown, strict=True) if 0 < share < 1]
+    assert bool(mixed) == (learning is HALF)
+    pair = (mixed or pairs)[0]
     torch.testing.assert_close(pair.camera_free, ask(estimator, prior, camera=False).detach())
     torch.testing.assert_close(pair.at_camera, ask(estimator, prior).detach())
     assert not torch.allclose(pair.camera_free, pair.at_camera)
@@ -337,8 +344,7 @@ def test_the_pair_is_one_call_or_two_of_which_one_saves_the_training_its_own(
             ask_pair(learner(prior, SHARED), prior)
     assert calls == [2 * BATCH, 2 * BATCH] and pair.observed == {}
     assert not pair.at_camera.requires_grad  # nobody would go back through it
-    half = SHARED.model_copy(update={"camera_dropout": 0.5})
-    one, two = learner(prior, half), learner(prior, half)
+    one, two = learner(prior, HALF), learner(prior, HALF)
     two.load_state_dict(one.state_dict())
     pairs = [ask_pair(one, prior, seed).observed for seed in range(8)]
     mixed = next(each for each in pairs if 0 < each["shown"].sum() < BATCH)

@@ -315,7 +315,8 @@ def test_samples_of_the_source_move_towards_the_target(more):
 # Runs
 
 
-def test_a_run_stopped_before_the_switch_and_resumed_equals_the_uninterrupted_one(tmp_path):
+def test_a_run_stopped_in_every_phase_and_resumed_equals_the_uninterrupted_one(tmp_path):
+    """Of 20 steps, SDS ends at 10 and the bridge at 16; a stop is heard in the step after it."""
     table = {
         "prompt": "a slanted gaussian",
         "prior": {"name": "gaussian-mixture", "components": [
@@ -336,24 +337,26 @@ def test_a_run_stopped_before_the_switch_and_resumed_equals_the_uninterrupted_on
     experiment = Experiment(table, load_plugins())
 
     def go(folder, start, last=None):
-        stop, found = Stop(), []
+        stop = Stop()
         for progress in run_stages(
             experiment, build_prior(experiment), folder, start=start, stop=stop
         ):
-            stop.requested = progress.step == last
-            found.append(progress)
-        return scene_of(folder)
+            stop.requested |= progress.step == last
+        return find_start(folder).steps_done
 
     def begun(name):
         told = experiment.resolved()
         with RunFolder.claimed(tmp_path / name, experiment=told, made_by={}) as folder:
             return folder
 
-    expected = go(begun("whole"), Start())
-    parts = begun("parts")
-    go(parts, Start(), last=7)
-    go(parts, find_start(parts), last=14)
-    assert go(parts, find_start(parts)) == expected
+    whole, parts = begun("whole"), begun("parts")
+    go(whole, Start())
+    assert go(parts, Start(), last=6) == 8
+    for last, done in ((10, 12), (15, 17)):
+        assert go(parts, find_start(parts), last=last) == done
+        assert not list(parts.path.glob("scenes/**/*.safetensors"))
+    go(parts, find_start(parts))
+    assert scene_of(parts) == scene_of(whole)
 
 
 def scene_of(folder):

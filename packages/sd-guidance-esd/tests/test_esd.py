@@ -1,6 +1,7 @@
 """ESD against VSD, brute force and the closed form of its fixed point."""
 
 from math import asin, e, pi
+from typing import get_args
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from sd_core.renderers.affine import normal_from_cameras
 from sd_core.step import Step
 from sd_core.testing import exact
 from sd_core.testing.contracts import GuidanceContract
-from sd_core.timesteps import TimestepOptions
+from sd_core.timesteps import ScheduleName, TimestepOptions
 from sd_guidance_esd.esd import ESD, ESDOptions, entropy_weight_at, esd_source
 
 STEP = Step(0, 100)
@@ -37,6 +38,19 @@ def gradient(method, latents):
     generator = Generator().manual_seed(0)
     cameras = exact.some_cameras(len(latents))
     return method.gradient(latents, cameras, step=STEP, generator=generator)
+
+
+@pytest.mark.parametrize("schedule", get_args(ScheduleName))
+def test_it_goes_with_every_choice_of_t(schedule):
+    timesteps = {"schedule": schedule}
+    if schedule == "pieces":
+        timesteps["pieces"] = [[0.0, 0.02, 0.5]]
+    prior = exact.mixture_prior(channels=2, height=2, width=1)
+    context, latents = exact.guidance_context(prior), exact.some_latents(prior, 6)
+    as_vsd = VSD(parse_options(VSDOptions, {"timesteps": timesteps}, where=""), context)
+    guided = gradient(ESD(options(timesteps=timesteps, entropy_weight=1.5), context), latents)
+    assert torch.equal(guided.t, gradient(as_vsd, latents).t)
+    assert guided.gradient.isfinite().all() and guided.gradient.any()
 
 
 @pytest.mark.parametrize("entropy_weight", [0.0, 0.25, 0.5, 1.0, 1.5])

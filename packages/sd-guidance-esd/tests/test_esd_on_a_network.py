@@ -11,8 +11,11 @@ pytest.importorskip("diffusers")
 from sd_core.baselines.vsd import VSD, VSDOptions
 from sd_core.config import parse_options
 from sd_core.estimator import EstimatorOptions
+from sd_core.guidance import GuidanceContext
+from sd_core.prior import AbstractPrior
 from sd_core.step import Step
 from sd_core.testing import exact
+from sd_core.testing.contracts import GuidanceContract
 from sd_core.testing.tiny_pipelines import counted_calls, save_tiny_pipeline, tiny_prior
 from sd_guidance_esd.esd import ESD, ESDOptions
 
@@ -29,6 +32,17 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def prior(folder):
     return tiny_prior(folder)
+
+
+class TestContract(GuidanceContract):
+    """With the defaults, whose pair of scores draws who learns without a camera."""
+
+    @pytest.fixture
+    def prior(self, folder) -> AbstractPrior:
+        return tiny_prior(folder)
+
+    def make(self, context: GuidanceContext) -> ESD:
+        return ESD(ESDOptions(entropy_weight=0.25), context)
 
 
 def esd(prior, **values):
@@ -105,7 +119,7 @@ def test_the_camera_free_score_is_the_estimators_without_a_camera_and_with_its_t
     torch.testing.assert_close(seen.gradient, sigma**2 * (target.noise - source))
 
 
-def test_released_computes_what_its_instructions_for_threestudio_compute(prior):
+def test_released_computes_what_its_instructions_for_threestudio_do_where_its_null_adds_0(prior):
     """g = (1 - ᾱ)·(ε̂_p - [ε_φ(0) + s_φ·(ε_φ(c) - ε_φ(0))]) with s_φ = 0.5, from bare UNet calls.
 
     ε̂_p = ε(neg) + 7.5·(ε(view's text) - ε(neg)), ε_φ reads the plain prompt. The LoRA is merged
