@@ -3,8 +3,8 @@
 The target is a slanted Gaussian in the plane, the scene x = b + A·c renders one point for each
 "camera" c ~ N(0, I) (Wang et al. 2024, ESD, figure 3 and App. B). SDS and VSD find the target's
 mean and lose its spread: A shrinks to nothing, every view becomes the same view. That is mode
-collapse, in the smallest world that has it. ESD with λ = 1 finds the spread, too; with a smaller λ
-it keeps a part of it.
+collapse, in the smallest world that has it. ESD with λ = 1 finds the spread, too; with λ = 0.5 it
+keeps a part along the longer axis, with 0.25 none, as its fixed point has it: see docs/methods.md.
 
     python examples/two_gaussians.py [--output FOLDER] [--steps N]
 

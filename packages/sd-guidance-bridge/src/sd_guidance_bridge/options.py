@@ -86,7 +86,10 @@ class BridgeOptions(PresetOptions, ResidualOptions):
     )
     artifacts: tuple[Word, ...] = option(ARTIFACTS, "What the source text adds to the prompt.")
     domain: str = option("", "What it adds at its end, such as painting, when a picture is edited.")
-    praise: tuple[str, ...] = option(PRAISE, "What the source text leaves out of the prompt.")
+    praise: tuple[str, ...] = option(
+        PRAISE,
+        "What the source text leaves out of the prompt, where it stands by itself between commas.",
+    )
     target_words: tuple[Word, ...] = option((), "What the target text adds to the prompt.")
     sds_words: tuple[Word, ...] | None = option(
         None, "What SDS's text adds to the prompt, where that is not the target text."
