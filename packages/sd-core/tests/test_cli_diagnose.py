@@ -178,6 +178,25 @@ def test_the_stages_own_method_is_as_it_learned(diagnosed, monkeypatch):
     assert diagnosed(*chosen)[0] != rows
 
 
+@pytest.mark.parametrize(("sign", "correlation"), [(1, "1"), (-1, "-1")])
+def test_correlation_leaves_the_means_out_and_alignment_does_not(
+    diagnosed, monkeypatch, sign, correlation
+):
+    """Of ε + 9 and ±ε, which vary together or against each other, and point elsewhere."""
+
+    def target(self, noised, cameras, *, step, generator):
+        return Prediction(noised.noise + 9)
+
+    def source(self, noised, cameras, *, step, generator):
+        return Prediction(sign * noised.noise)
+
+    monkeypatch.setattr(SDS, "target", target)
+    monkeypatch.setattr(SDS, "source", source)
+    ((row,), _) = diagnosed(*POINTS, "--times", "250")
+    assert float(row[8]) == pytest.approx(float(correlation), abs=1e-3)
+    assert abs(float(row[9])) < 0.9
+
+
 def test_a_method_that_is_no_residual_has_no_correlation(diagnosed, monkeypatch):
     def alone(self, *given, **told):
         guided = gradient(self, *given, **told)

@@ -156,6 +156,13 @@ def phases(total, **values):
     return [phase_at(options(**values), Step(index, total)) for index in range(total)]
 
 
+def test_perp_neg_is_refused():
+    context = exact.guidance_context(exact.mixture_prior())
+    prompt = context.prompt.model_copy(update={"perp_neg": True})
+    with pytest.raises(ConfigError, match="'bridge' has texts of its own at both ends"):
+        Bridge(options(), GuidanceContext(context.prior, prompt, context.find))
+
+
 def test_the_phase_follows_from_the_step():
     assert phases(5) == ["sds"] * 4 + ["bridge"]
     assert phases(4, switch_at_step=1) == ["sds"] + ["bridge"] * 3

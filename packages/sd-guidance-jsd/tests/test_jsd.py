@@ -22,6 +22,7 @@ from sd_core.step import Step
 from sd_core.testing import exact
 from sd_core.testing.contracts import GuidanceContract
 from sd_core.timesteps import TimestepOptions
+from sd_guidance_jsd import jsd as jsd_module
 from sd_guidance_jsd.gradients import jsd_gradient, jsd_released_gradient
 from sd_guidance_jsd.jsd import JSD
 from sd_guidance_jsd.options import InversionOptions, JSDOptions
@@ -205,6 +206,26 @@ def test_equal_predictions_at_both_samples_leave_exactly_nothing_of_the_papers_g
     latents = exact.some_latents(prior, 3)
     assert torch.equal(gradient(jsd(prior), latents).gradient, torch.zeros_like(latents))
     assert gradient(jsd(prior, form="attraction"), latents).gradient.abs().min() > 0
+
+
+def test_where_the_fresh_noise_is_what_the_prior_said_the_papers_gradient_is_0(monkeypatch):
+    """Then x̄_t is x̂_t. With the guided ε̂ for the denoising, on a prior that reads the sample."""
+    prior = mixture()
+    method = jsd(prior, denoise="guided")
+    said = []
+
+    def guided_and_text(*given, **told):
+        said.append(ask(*given, **told)[0])
+        return said[-1], said[-1]
+
+    ask = prior.predict_guided_and_text
+    monkeypatch.setattr(prior, "predict_guided_and_text", guided_and_text)
+    monkeypatch.setattr(jsd_module, "standard_normal", lambda like, generator: said[0])
+    latents = some(prior)
+    found = gradient(method, latents).gradient
+    torch.testing.assert_close(found, torch.zeros_like(latents), rtol=0, atol=1e-9)
+    monkeypatch.undo()
+    assert gradient(method, latents).gradient.abs().min() > 1e-4
 
 
 def test_at_k_zero_the_attraction_forgets_the_minority_sample():

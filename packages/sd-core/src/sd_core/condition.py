@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sd_core.cameras import CameraBatch
+from sd_core.shapes import PerSample
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,3 +38,23 @@ class Condition:
             },
             cameras=CameraBatch.concatenate(cameras) if len(cameras) == len(conditions) else None,
         )
+
+    def blended(self, other: "Condition", share: PerSample) -> "Condition":
+        """share·this + (1 - share)·other of each number; what is no number must be equal."""
+        tensors = {}
+        for name, own in self.tensors.items():
+            weight = share.to(own.device).view(-1, *[1] * (own.ndim - 1))
+            is_number = own.is_floating_point()
+            tensors[name] = (
+                torch.lerp(other.tensors[name], own, weight.to(own.dtype)) if is_number else own
+            )
+        return Condition(self.prompts, tensors, self.cameras)
+
+
+@dataclass(frozen=True, eq=False)
+class Away:
+    """What each sample is pushed away from (Perp-Neg): conditions, and for each sample a weight of
+    each, at most 0."""
+
+    conditions: tuple[Condition, ...]
+    weights: Float[Tensor, "batch negatives"]

@@ -8,11 +8,11 @@ import torch
 from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
-from sd_core.condition import Condition
+from sd_core.condition import Away, Condition
 from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions
 from sd_core.noising import NoiseSchedule
-from sd_core.shapes import Images, Latents, Timesteps
-from sd_core.text_guidance import classifier_free_guidance
+from sd_core.shapes import Images, Latents, PerSample, Timesteps
+from sd_core.text_guidance import classifier_free_guidance, perpendicular_negatives
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,47 @@ class AbstractPrior(ABC):
         )
         return predicted.chunk(count)
 
+    def between(self, near: Condition, far: Condition, share: PerSample) -> Condition:
+        """What lies between two texts, share·near + (1 - share)·far, in the prior's own terms."""
+        return near.blended(far, share)
+
     def predict_guided(
-        self, noisy: Latents, t: Timesteps, text: Condition, negative: Condition, *, scale: float
+        self,
+        noisy: Latents,
+        t: Timesteps,
+        text: Condition,
+        negative: Condition,
+        *,
+        scale: float,
+        away: Away | None = None,
     ) -> Latents:
-        """ε̂ = ε(negative) + s·(ε(text) - ε(negative)), in one call; at s = 1 ε(text) alone."""
-        if scale == 1:  # the other half would count for nothing
+        """ε̂ = ε(negative) + s·(ε(text) - ε(negative)), in one call; at s = 1 ε(text) alone.
+
+        With `away` it is Perp-Neg's, `perpendicular_negatives`, of all of them in one call.
+        """
+        if scale == 1 and away is None:  # the other half would count for nothing
             return self.predict_noise(noisy, t, text)
-        without, told = self.predict_noises(noisy, t, [negative, text])
-        return classifier_free_guidance(without, told, scale)
+        guided, _ = self.predict_guided_and_text(noisy, t, text, negative, scale=scale, away=away)
+        return guided
+
+    def predict_guided_and_text(
+        self,
+        noisy: Latents,
+        t: Timesteps,
+        text: Condition,
+        negative: Condition,
+        *,
+        scale: float,
+        away: Away | None = None,
+    ) -> tuple[Latents, Latents]:
+        """(ε̂, ε(text)), from one call."""
+        others = () if away is None else away.conditions
+        without, told, *seen = self.predict_noises(noisy, t, [negative, text, *others])
+        if away is None:
+            return classifier_free_guidance(without, told, scale), told
+        weights = away.weights.to(told)
+        negatives = torch.stack(seen, dim=1)
+        return perpendicular_negatives(without, told, negatives, weights, scale), told
 
     def identity(self) -> dict[str, str]:
         """What a run folder writes down to name the model: its id, revision, precision."""

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from sd_core.config import Options, option
 
@@ -39,6 +39,11 @@ class PromptOptions(Options):
     )
     overhead_threshold_deg: float = option(
         60.0, "Overhead: higher than this; never seen by cameras up to 45.", ge=-90.0, le=90.0
+    )
+    perp_neg: bool = option(
+        False,
+        "Perp-Neg: between two views their texts are blended by azimuth, and each is pushed away "
+        "from what it does not show. Two more evaluations of the network for each prediction.",
     )
     front_words: str = option("front view", "What a front view is called.")
     side_words: str = option("side view", "What a side view is called.")
@@ -75,6 +80,15 @@ class PromptOptions(Options):
                 'or set views = "none" for the plain prompt'
             )
         return value
+
+    @model_validator(mode="after")
+    def _perp_neg_has_views(self) -> "PromptOptions":
+        if self.perp_neg and self.views == "none":
+            raise ValueError(
+                "perp_neg is true, but views is none: there are no texts to blend. Set views to "
+                "suffix or prefix, or perp_neg to false"
+            )
+        return self
 
 
 def view_of(azimuth: float, elevation: float, options: PromptOptions) -> View:

@@ -14,10 +14,10 @@ from sd_core.config import Options, option
 from sd_core.correction import Correction, limited, relative_length
 from sd_core.guidance import AbstractGuidance, GuidanceContext, Guided
 from sd_core.noising import Noised, draw
-from sd_core.prompts import view_texts
 from sd_core.shapes import Latents, Timesteps
 from sd_core.step import Step
 from sd_core.timesteps import TimestepOptions, sample_timesteps
+from sd_core.view_conditions import view_conditions
 from sd_core.weighting import Weighting, weight
 
 # Parts of a prior whose passes may be large.
@@ -213,10 +213,9 @@ class ResidualGuidance(AbstractResidual):
         self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
     ) -> Prediction:
         """The prior's ε under classifier-free guidance, for the prompt as seen from each camera."""
-        text = self.prior.encode_text(view_texts(self.prompt, cameras), cameras)
-        scale = self.config.scale
-        if scale == 1:  # what the negative says would count for nothing
-            return Prediction(self.prior.predict_noise(noised.noisy, noised.t, text))
-        negative = self.prior.encode_text([self.prompt.negative] * len(cameras), cameras)
-        guided = self.prior.predict_guided(noised.noisy, noised.t, text, negative, scale=scale)
-        return Prediction(guided)
+        told, scale = view_conditions(self.prior, self.prompt, cameras), self.config.scale
+        return Prediction(
+            self.prior.predict_guided(
+                noised.noisy, noised.t, told.text, told.negative, scale=scale, away=told.away
+            )
+        )

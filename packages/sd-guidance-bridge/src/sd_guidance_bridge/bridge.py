@@ -62,6 +62,11 @@ class Bridge(ResidualGuidance):
 
     def __init__(self, config: BridgeOptions, context: GuidanceContext) -> None:
         given, texts = context.prompt, texts_for(config, context.prompt.text)
+        if given.perp_neg:
+            raise ConfigError(
+                "prompt.perp_neg is true, but guidance 'bridge' has texts of its own at both ends, "
+                "and blends none. Set prompt.perp_neg=false."
+            )
         super().__init__(config, replace(context, prompt=_saying(given, texts["sds"])))
         self.source_prompt = _saying(given, texts["source"])
         self.target_prompt = _saying(given, texts["target"])

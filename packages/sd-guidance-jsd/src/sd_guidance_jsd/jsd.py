@@ -4,18 +4,16 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
-from sd_core.condition import Condition
 from sd_core.errors import ConfigError
 from sd_core.guidance import GuidanceContext
 from sd_core.inversion import level_at
 from sd_core.noising import Noised
 from sd_core.parameterisation import clean_from_noise
-from sd_core.prompts import view_texts
 from sd_core.residual import Prediction, ResidualGuidance
 from sd_core.shapes import Latents
 from sd_core.step import Step
-from sd_core.text_guidance import classifier_free_guidance
 from sd_core.timesteps import highest_fraction, index_at
+from sd_core.view_conditions import ViewConditions, view_conditions
 from sd_guidance_jsd.fixed_grid import hops_on_fixed_grid
 from sd_guidance_jsd.gradients import attraction_target, attraction_weights, difference_weights
 from sd_guidance_jsd.minority import invert, minority_sample, standard_normal
@@ -48,15 +46,14 @@ class JSD(ResidualGuidance):
     ) -> Noised:
         """x̂_t, with the noise κ that leads there."""
         t = self.times(latents, step=step, generator=generator)
-        negative, text = self._texts(cameras)
-        scale = self.config.inversion.scale
+        told, scale = self._told(cameras), self.config.inversion.scale
         return invert(
             latents,
             t,
             options=self.config.inversion,
             schedule=self.prior.schedule,
             predict_noise=lambda noisy, level: self.prior.predict_guided(
-                noisy, level, text, negative, scale=scale
+                noisy, level, told.text, told.negative, scale=scale, away=told.away
             ),
             generator=generator,
         )
@@ -83,16 +80,21 @@ class JSD(ResidualGuidance):
         self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
     ) -> tuple[Prediction, Prediction]:
         """Both; the one call at x̂_t serves the gradient and the minority sample."""
-        texts, schedule = self._texts(cameras), self.prior.schedule
-        guided, denoising = self._at_inverted(noised, texts)
+        told, schedule = self._told(cameras), self.prior.schedule
+        guided, denoising = self._at_inverted(noised, told)
         logs = {"unet_calls": float(self._calls(noised))}
         if not self._asks_minority:  # where the inverted sample pulls alone, its ε is the target
             return Prediction(guided, logs=logs), Prediction(noised.noise)
         fresh = standard_normal(noised.noisy, generator)
         minority = minority_sample(noised, denoising, fresh, schedule=schedule)
-        negative, text = texts
-        scale = self.config.scale
-        low = self.prior.predict_guided(minority.noisy, noised.t, text, negative, scale=scale)
+        low = self.prior.predict_guided(
+            minority.noisy,
+            noised.t,
+            told.text,
+            told.negative,
+            scale=self.config.scale,
+            away=told.away,
+        )
         if self.config.form == "difference":
             return Prediction(guided, logs=logs), Prediction(low)
         alpha, sigma = level_at(schedule, noised.t, noised.noisy)
@@ -120,35 +122,41 @@ class JSD(ResidualGuidance):
             )
         return weights / (noised.clean[0].numel() if self.config.reduction == "mean" else 1)
 
-    def _texts(self, cameras: CameraBatch) -> tuple[Condition, Condition]:
-        """(negative, text), the same for the inversion and for both samples."""
-        text = self.prior.encode_text(view_texts(self.prompt, cameras), cameras)
-        return self.prior.encode_text([self.prompt.negative] * len(cameras), cameras), text
+    def _told(self, cameras: CameraBatch) -> ViewConditions:
+        """The same for the inversion and for both samples."""
+        return view_conditions(self.prior, self.prompt, cameras)
 
-    def _at_inverted(
-        self, noised: Noised, texts: tuple[Condition, Condition]
-    ) -> tuple[Latents, Latents]:
+    def _at_inverted(self, noised: Noised, told: ViewConditions) -> tuple[Latents, Latents]:
         """ε̂(x̂_t, y), and the ε that denoises x̂_t, from one call."""
-        if self.config.scale == 1:  # what the negative says would count for nothing
-            told = self.prior.predict_noise(noised.noisy, noised.t, texts[1])
-            return told, told
-        without, told = self.prior.predict_noises(noised.noisy, noised.t, texts)
-        guided = classifier_free_guidance(without, told, self.config.scale)
-        return guided, told if self.config.denoise == "text" else guided
+        if self._texts_read(self.config.scale) == 1:
+            text = self.prior.predict_noise(noised.noisy, noised.t, told.text)
+            return text, text
+        guided, text = self.prior.predict_guided_and_text(
+            noised.noisy,
+            noised.t,
+            told.text,
+            told.negative,
+            scale=self.config.scale,
+            away=told.away,
+        )
+        return guided, text if self.config.denoise == "text" else guided
 
     def _calls(self, noised: Noised) -> int:
-        """How often the network is evaluated for each sample of this step; a guided ε counts 2."""
+        """How often the network is evaluated for each sample of this step: once for each text."""
         inversion = self.config.inversion
         hops = inversion.steps
         if inversion.grid == "fixed":
             hops = hops_on_fixed_grid(noised.t, inversion.steps, len(self.prior.schedule))
         samples = 2 if self._asks_minority else 1
-        return hops * _texts_read(inversion.scale) + samples * _texts_read(self.config.scale)
+        at_samples = self._texts_read(self.config.scale)
+        return hops * self._texts_read(inversion.scale) + samples * at_samples
+
+    def _texts_read(self, scale: float) -> int:
+        """What the negative says counts for nothing at s = 1; Perp-Neg reads two more texts."""
+        if self.prompt.perp_neg:
+            return 4
+        return 1 if scale == 1 else 2
 
     @property
     def _asks_minority(self) -> bool:
         return self.config.form == "difference" or self.config.low_density_weight > 0
-
-
-def _texts_read(scale: float) -> int:
-    return 1 if scale == 1 else 2

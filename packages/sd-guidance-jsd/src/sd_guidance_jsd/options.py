@@ -43,8 +43,9 @@ class InversionOptions(Options):
 class JSDOptions(PresetOptions, ResidualOptions):
     """The paper's values; it prints none for t, w(t) and the guidance of the inversion.
 
-    `released`: what the code computes without Perp-Neg, which is another method. With k = 0 it is
-    the loss of SDI's released code.
+    `released`: what the code computes, which is another method; its Perp-Neg is `prompt.perp_neg`,
+    without which nothing is pushed away. With k = 0 and its two scales it is the loss of SDI's
+    released code.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

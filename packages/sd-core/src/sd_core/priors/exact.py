@@ -15,7 +15,7 @@ from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions
 from sd_core.noising import NoiseSchedule
 from sd_core.prior import AbstractPrior
 from sd_core.priors.empirical_estimator import EmpiricalEstimator
-from sd_core.shapes import Images, Latents, Timesteps
+from sd_core.shapes import Images, Latents, PerSample, Timesteps
 
 _VIEW_WORDS = re.compile(
     r", (front|side|back|overhead) view$|^(front|side|back|overhead) view of ", re.IGNORECASE
@@ -52,6 +52,13 @@ class ExactPrior(AbstractPrior):
     def encode_text(self, prompts: Sequence[str], cameras: CameraBatch | None = None) -> Condition:
         rows = torch.stack([self._log_weights_of(prompt) for prompt in prompts])
         return Condition(tuple(prompts), {"log_weights": rows})
+
+    def between(self, near: Condition, far: Condition, share: PerSample) -> Condition:
+        """The mixture share·p + (1 - share)·q of what both select."""
+        part = share.to(self.device)[:, None]
+        one, other = (each.tensors["log_weights"] for each in (near, far))
+        mixed = torch.logaddexp(one + part.log(), other + (1 - part).log())
+        return Condition(near.prompts, {"log_weights": mixed})
 
     def encode(self, images: Images, *, generator: Generator | None = None) -> Latents:
         return images

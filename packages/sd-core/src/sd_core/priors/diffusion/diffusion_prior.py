@@ -24,7 +24,7 @@ from sd_core.priors.diffusion.scheduler_config import PredictionType
 from sd_core.priors.diffusion.text_cache import TextCache
 from sd_core.priors.diffusion.text_windows import aligned
 from sd_core.priors.empirical_estimator import EmpiricalEstimator
-from sd_core.shapes import Images, Latents, Timesteps
+from sd_core.shapes import Images, Latents, PerSample, Timesteps
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +103,10 @@ class StableDiffusionPrior(AbstractPrior):
         rows = aligned([condition.tensors for condition in conditions])
         alike = [replace(c, tensors=row) for c, row in zip(conditions, rows, strict=True)]
         return super().predict_noises(noisy, t, alike)
+
+    def between(self, near: Condition, far: Condition, share: PerSample) -> Condition:
+        one, other = aligned([near.tensors, far.tensors])
+        return super().between(replace(near, tensors=one), replace(far, tensors=other), share)
 
     def predict_output(self, noisy: Latents, t: Timesteps, condition: Condition) -> Tensor:
         """What the network itself says at x_t, ε, v or a flow, in its own dtype."""
