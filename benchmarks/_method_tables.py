@@ -36,13 +36,13 @@ CAPTION = (
     "at that time."
 )
 BESIDE_VSD = (
-    *("less VSD", "prompts", "faces: fewer, as many, more", "pose entropy", "consistency"),
-    *("likeness", "seen", "IV of seeds", "alike"),
+    *("less VSD", "prompts", "faces: fewer, as many, more", "pose entropy, both seen"),
+    *("pose entropy", "consistency", "likeness", "seen", "IV of seeds", "alike"),
 )
 CAPTION_BESIDE_VSD = (
     "Each method less VSD on the same prompts, the mean over seeds first: mean over prompts, and "
-    "its 95 % bootstrap interval. Faces: by run, where both objects are seen in at least "
-    f"{WHOLE:.0%} of the views."
+    "its 95 % bootstrap interval. Faces, and the entropy of both seen: by run, where both objects "
+    f"are seen in at least {WHOLE:.0%} of the views; an object that is seen in few has any entropy."
 )
 
 Record = Mapping[str, Any]
@@ -88,19 +88,28 @@ def _row(own: Sequence[Record]) -> tuple[str, ...]:
 def _less(own: Mapping[str, Record], vsd: Mapping[str, Record]) -> tuple[str, ...]:
     """Of the prompts that both have."""
     pairs = [(record, vsd[prompt]) for prompt, record in own.items() if prompt in vsd]
-    counts = [0, 0, 0]
+    counts, entropies = [0, 0, 0], []
     for one, other in pairs:
-        for a, b in zip(one["seeds"], other["seeds"], strict=False):
-            if min(_seen(a), _seen(b)) >= WHOLE:
-                fewer, more = (sign * (b["janus-faces"] - a["janus-faces"]) > 0 for sign in (1, -1))
-                counts[1 + more - fewer] += 1
+        seeds = [
+            (a, b)
+            for a, b in zip(one["seeds"], other["seeds"], strict=False)
+            if min(_seen(a), _seen(b)) >= WHOLE
+        ]
+        for a, b in seeds:
+            fewer, more = (sign * (b["janus-faces"] - a["janus-faces"]) > 0 for sign in (1, -1))
+            counts[1 + more - fewer] += 1
+        if seeds:
+            entropies.append(
+                statistics.mean(a["pose-entropy"] - b["pose-entropy"] for a, b in seeds)
+            )
     measures: list[Callable[[Record], float]] = [
         *(partial(_of_seeds, name) for name in ("pose-entropy", "pose-consistency", "likeness")),
         lambda record: statistics.mean(map(_seen, record["seeds"])),
         *(partial(_of_all, name) for name in DIVERSITY),
     ]
     told = [_interval([of(one) - of(other) for one, other in pairs]) for of in measures]
-    return str(len(pairs)), ", ".join(map(str, counts)), *told
+    both_seen = _interval(entropies) if entropies else ""
+    return str(len(pairs)), ", ".join(map(str, counts)), both_seen, *told
 
 
 def _of_seeds(name: str, record: Record) -> float:
