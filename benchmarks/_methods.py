@@ -6,6 +6,13 @@ from _toys import MATCHING
 # does when nothing but its formula is in it.
 EXACT = ("--set", "guidance.scale=1", "--set", "prior.estimator.kind=renders")
 
+ESD_1 = ("--guidance", "esd", "--set", "guidance.entropy_weight=1")
+# All layers that a LoRA can adapt, as camera_knowledge.py has it.
+EVERYWHERE = (
+    *("to_q", "to_k", "to_v", "to_out.0"),
+    *("conv1", "conv2", "time_emb_proj", "conv_shortcut"),
+)
+
 
 def matching(where: str) -> tuple[str, ...]:
     """USD's classifier, with what suits the toybox's features."""
@@ -20,7 +27,18 @@ METHODS: dict[str, tuple[str, ...]] = {
     "esd-0": ("--guidance", "esd", "--set", "guidance.entropy_weight=0"),
     "esd-0.25": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.25"),
     "esd-0.5": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5"),
-    "esd-1": ("--guidance", "esd", "--set", "guidance.entropy_weight=1"),
+    "esd-1": ESD_1,
+    # What could hide λ: how often the estimator learns without a camera, how much it can learn, and
+    # how long.
+    "esd-1-dropout-0.1": (*ESD_1, "--set", "guidance.estimator.camera_dropout=0.1"),
+    "esd-1-dropout-1": (*ESD_1, "--set", "guidance.estimator.camera_dropout=1"),
+    "esd-1-rank-16": (
+        *ESD_1,
+        *("--set", f"prior.estimator.targets={list(EVERYWHERE)}"),
+        *("--set", "prior.estimator.rank=16", "--set", "guidance.estimator.learning_rate=0.001"),
+    ),
+    "esd-1-1200-steps": (*ESD_1, "--set", "steps=1200"),
+    "vsd-1200-steps": ("--guidance", "vsd", "--set", "steps=1200"),
     "bridge": ("--guidance", "bridge"),
     "jsd": ("--guidance", "jsd"),
     "vsd-exact": ("--guidance", "vsd", *EXACT),  # which is SDS at scale 1, to the bit

@@ -7,6 +7,7 @@ is asked with the camera and without; where both err alike, it has not learned w
 from typing import Any, Final
 
 import torch
+from _methods import EVERYWHERE
 from _report import machine, write_section
 from torch import Generator, Tensor
 
@@ -26,20 +27,10 @@ PROMPT, KIND, COLOUR = "a red bear", "bear", "red"
 UPDATES: Final = (0, 100, 300, 600)
 RANGES: Final = ((20, 200), (200, 500), (500, 980))
 TESTED: Final = 16  # batches of views that training does not see
-EVERYWHERE = [
-    "to_q",
-    "to_k",
-    "to_v",
-    "to_out.0",
-    "conv1",
-    "conv2",
-    "time_emb_proj",
-    "conv_shortcut",
-]
 LEARNERS: dict[str, tuple[dict[str, Any], float]] = {
     "attention, rank 4, 1e-4 (default)": ({}, 1e-4),
     "attention, rank 4, 1e-3": ({}, 1e-3),
-    "all layers, rank 16, 1e-3": ({"targets": EVERYWHERE, "rank": 16}, 1e-3),
+    "all layers, rank 16, 1e-3": ({"targets": list(EVERYWHERE), "rank": 16}, 1e-3),
 }
 
 
