@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sd_core.encoders.features import FeatureExtractor
-from sd_core.pictures import contact_sheet, read_picture, save_png
+from sd_core.picture_folder import read_picture
+from sd_core.pictures import contact_sheet, save_png
 from sd_core.shapes import Images
 from sd_core.tables import markdown
 from sd_toybox.model.encoders import ENCODERS
