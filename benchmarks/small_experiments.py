@@ -7,6 +7,7 @@ examples/painting_to_real.py, and rewrites their section of docs/results.md with
 is finished under runs/small is not run again. A quarter of an hour of two cores.
 """
 
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,6 @@ from pathlib import Path
 import torch
 from _report import machine, write_section
 from _runs import complete, finished, minutes
-from torch import Tensor
 from torch.nn.functional import normalize
 
 from sd_core.encoders.features import FeatureExtractor
@@ -29,8 +29,8 @@ RUNS, IMAGES = ROOT / "runs" / "small", ROOT / "docs" / "images"
 DOCUMENT = ROOT / "docs" / "results.md"
 sys.path.insert(0, str(ROOT / "examples"))
 
-import painting_to_real  # noqa: E402
-import two_gaussians  # noqa: E402
+from painting_to_real import PICTURE, make_all  # noqa: E402
+from two_gaussians import METHODS, TARGET, draw_all, fit  # noqa: E402
 
 CROPS = {
     "SDS": ("--guidance", "sds"),
@@ -42,25 +42,17 @@ WINDOW, SIZE, PLACES = 64, 128, 5  # of a window, of the picture, and windows in
 
 def gaussian() -> str:
     """Figure 3: the fitted spread, and the covariance."""
+    results = {name: fit(guidance, 2000) for name, guidance in METHODS.items()}
     rows = []
-    for name, guidance in two_gaussians.METHODS.items():
-        _, matrix = two_gaussians.fit(guidance, 2000)
+    for name, (_, matrix) in results.items():
         spread = torch.linalg.svdvals(matrix)
         (a, b), (_, d) = (matrix @ matrix.T).tolist()
         rows.append([name, f"{spread[0]:.2f}, {spread[1]:.2f}", f"{a:.3f}, {b:.3f}, {d:.3f}"])
-    covariance = torch.tensor(two_gaussians.TARGET["covariance"])
+    covariance = torch.tensor(TARGET["covariance"])
     target = torch.linalg.eigvalsh(covariance).sqrt().flip(0)
     rows.append(["target", f"{target[0]:.2f}, {target[1]:.2f}", "1.000, 0.800, 1.000"])
-    two_gaussians_picture()
+    draw_all(results, IMAGES / "two_gaussians.png")
     return markdown(["method", "standard deviations", "covariance: xx, xy, yy"], rows)
-
-
-def two_gaussians_picture() -> None:
-    folder = RUNS / "two_gaussians"
-    picture = folder / "two_gaussians.png"
-    if not picture.is_file():
-        _as_command(two_gaussians, "--output", str(folder))
-    (IMAGES / picture.name).write_bytes(picture.read_bytes())
 
 
 def crops() -> str:
@@ -98,31 +90,12 @@ def _windows(picture: Images) -> Images:
 def paintings() -> str:
     """Section 4.3: how like the true picture, before and after."""
     folder = RUNS / "painting_to_real"
-    picture = folder / "painting_to_real.png"
-    if not picture.is_file():
-        _as_command(painting_to_real, "--output", str(folder))
-    (IMAGES / picture.name).write_bytes(picture.read_bytes())
-    toys = len(painting_to_real.TOYS)
-    cells = _cells(read_picture(picture), toys, 3)
-    rows = []
-    for index, (kind, colour) in enumerate(painting_to_real.TOYS):
-        true, painted, real = (cells[row * toys + index] for row in range(3))
-        before, after = (painting_to_real.decibels(each, true) for each in (painted, real))
-        rows.append([f"a {colour} {kind}", f"{before:.1f}", f"{after:.1f}"])
+    if folder.is_dir():
+        shutil.rmtree(folder)  # it takes a minute
+    toys = make_all(folder)
+    (IMAGES / PICTURE).write_bytes((folder / PICTURE).read_bytes())
+    rows = [[toy.name, *(f"{value:.1f}" for value in toy.decibels())] for toy in toys]
     return markdown(["toy", "dB as a painting", "dB after"], rows)
-
-
-def _cells(sheet: Tensor, columns: int, rows: int) -> list[Tensor]:
-    """The pictures of a sheet, row by row."""
-    return [cell for row in sheet.chunk(rows, dim=1) for cell in row.chunk(columns, dim=2)]
-
-
-def _as_command(module: object, *arguments: str) -> None:
-    before, sys.argv = sys.argv, ["", *arguments]
-    try:
-        module.main()  # type: ignore[attr-defined]
-    finally:
-        sys.argv = before
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ picture each is before and after: the peak signal-to-noise ratio, in dB. Takes a
 """
 
 import argparse
+from dataclasses import dataclass
 from math import radians
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from sd_toybox.world.pictures import world_pictures
 EXPERIMENT = Path(__file__).with_suffix(".toml")
 TOYS = (("bear", "red"), ("robot", "purple"), ("rocket", "pink"))
 TURN_DEG, HEIGHT_DEG = 20.0, 10.0
+STEPS, PICTURE = 50, "painting_to_real.png"
 
 
 def true_picture(kind: str, colour: str) -> Images:
@@ -64,23 +66,44 @@ def decibels(picture: Images, true: Images) -> float:
     return -10 * float((picture - true).square().mean().log10())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Painting to real, on the toybox")
-    parser.add_argument("--output", type=Path, default=Path("runs/painting_to_real"))
-    parser.add_argument("--steps", type=int, default=50)
-    parsed = parser.parse_args()
-    parsed.output.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True)
+class Toy:
+    """A toy's true picture, what was painted of it, and that made real: [1, 3, H, W] each."""
+
+    name: str
+    true: Images
+    painted: Images
+    real: Images
+
+    def decibels(self) -> tuple[float, float]:
+        """How like the true picture the painting is, and what was made of it."""
+        return decibels(self.painted, self.true), decibels(self.real, self.true)
+
+
+def make_all(output: Path, steps: int = STEPS) -> list[Toy]:
+    """Paint every toy, make it real, and lay all out in a picture: true, painted, real."""
+    output.mkdir(parents=True, exist_ok=True)
     generator = Generator().manual_seed(0)
     true = [true_picture(kind, colour) for kind, colour in TOYS]
     painted = [painting(picture, torch.ones(1), generator) for picture in true]
-    real = []
+    made = []
     for (kind, colour), one, goal in zip(TOYS, painted, true, strict=True):
-        real.append(made_real(f"{colour}_{kind}", one, parsed.output, parsed.steps))
-        before, after = decibels(one, goal), decibels(real[-1], goal)
-        print(f"a {colour} {kind}: {before:.1f} dB as a painting, {after:.1f} dB after")
-    picture = parsed.output / "painting_to_real.png"
-    save_png(picture, contact_sheet(torch.cat([*true, *painted, *real]), len(TOYS)))
-    print(f"the picture is {picture}")
+        real = made_real(f"{colour}_{kind}", one, output, steps)
+        made.append(Toy(f"a {colour} {kind}", goal, one, real))
+    rows = [getattr(toy, row) for row in ("true", "painted", "real") for toy in made]
+    save_png(output / PICTURE, contact_sheet(torch.cat(rows), len(TOYS)))
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Painting to real, on the toybox")
+    parser.add_argument("--output", type=Path, default=Path("runs/painting_to_real"))
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parsed = parser.parse_args()
+    for toy in make_all(parsed.output, parsed.steps):
+        before, after = toy.decibels()
+        print(f"{toy.name}: {before:.1f} dB as a painting, {after:.1f} dB after")
+    print(f"the picture is {parsed.output / PICTURE}")
 
 
 if __name__ == "__main__":

@@ -138,6 +138,19 @@ def draw(panel: plt.Axes, name: str, mean: Tensor, matrix: Tensor, target: Tenso
     panel.set_ylim(-3, 5)
 
 
+def draw_all(results: dict[str, tuple[Tensor, Tensor]], picture: Path) -> None:
+    """The start, and each method's end."""
+    figure, panels = plt.subplots(2, 3, figsize=(12, 8.4))
+    points = target().sample(POINTS, generator=Generator().manual_seed(0)).flatten(1)
+    ends = {"start": (torch.zeros(2), torch.eye(2)), **results}
+    for panel, (name, (mean, matrix)) in zip(panels.flatten(), ends.items(), strict=True):
+        draw(panel, name, mean, matrix, points)
+    panels[0, 0].legend(loc="upper left")
+    figure.tight_layout()
+    figure.savefig(picture, dpi=110)
+    plt.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="SDS, VSD and ESD fit a Gaussian")
     parser.add_argument("--output", type=Path, default=Path("runs/two_gaussians"))
@@ -146,20 +159,13 @@ def main() -> None:
     parsed.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # two threads that share a busy machine are slower than one
 
-    figure, panels = plt.subplots(2, 3, figsize=(12, 8.4))
-    panels = panels.flatten()
     results = {name: fit(guidance, parsed.steps) for name, guidance in METHODS.items()}
-    points = target().sample(POINTS, generator=Generator().manual_seed(0)).flatten(1)
-    draw(panels[0], "start", torch.zeros(2), torch.eye(2), points)
-    for panel, (name, (mean, matrix)) in zip(panels[1:], results.items(), strict=True):
-        draw(panel, name, mean, matrix, points)
+    for name, (mean, matrix) in results.items():
         covariance = [[round(float(x), 4) for x in row] for row in matrix @ matrix.T]
         centre = [round(float(x), 3) for x in mean]
         print(f"{name}: mean {centre} (target {TARGET['mean']}), covariance {covariance}")
-    panels[0].legend(loc="upper left")
     picture = parsed.output / "two_gaussians.png"
-    figure.tight_layout()
-    figure.savefig(picture, dpi=110)
+    draw_all(results, picture)
     print(f"the picture is {picture}")
 
 

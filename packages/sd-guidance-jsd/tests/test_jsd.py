@@ -7,7 +7,7 @@ from torch import Generator
 from sd_core.baselines.mix import Mix, MixOptions
 from sd_core.baselines.sds import SDS, SDSOptions
 from sd_core.building import build_prior, build_stage
-from sd_core.condition import Condition
+from sd_core.condition import Condition, Texts
 from sd_core.config import parse_options
 from sd_core.errors import ConfigError
 from sd_core.experiment import Experiment
@@ -245,10 +245,8 @@ def test_released_at_k_zero_is_the_loss_of_sdis_code():
     found = gradient(sdi, some(prior))
     noised = found.observed.noised
     alpha, sigma = level_at(prior.schedule, found.t, noised.noisy)
-    text = prior.encode_text([exact.PROMPT] * 3)
-    guided = prior.predict_guided(
-        noised.noisy, found.t, text, prior.encode_text([""] * 3), scale=sdi.config.scale
-    )
+    texts = Texts(prior.encode_text([exact.PROMPT] * 3), prior.encode_text([""] * 3))
+    guided = prior.predict_guided(noised.noisy, found.t, texts, scale=sdi.config.scale)
     clean = clean_from_noise(noised.noisy, guided, alpha=alpha, sigma=sigma)
     expected = (noised.clean - clean) / noised.clean[0].numel()
     torch.testing.assert_close(found.gradient, expected, rtol=1e-9, atol=1e-12)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Generator
 
+from sd_core.condition import Texts
 from sd_core.testing import exact
 from sd_core.weighting import weight
 from sd_guidance_jsd.gradients import (
@@ -104,7 +105,7 @@ def by_autograd(scale):
     lines = [torch.autograd.grad(of, z, retain_graph=True)[0] for of in (first_line, unconditional)]
     with torch.no_grad():
         inverted, minority = (
-            prior.predict_guided(noisy, t, text, nothing, scale=scale)
+            prior.predict_guided(noisy, t, Texts(text, nothing), scale=scale)
             for noisy in (at_first, at_second)
         )
         ones = weight("uniform", prior.schedule, t, z)

@@ -58,3 +58,12 @@ class Away:
 
     conditions: tuple[Condition, ...]
     weights: Float[Tensor, "batch negatives"]
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """What guides the prior at each sample: a text, what it is held against, what it is not."""
+
+    text: Condition
+    negative: Condition
+    away: Away | None = None

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
-from sd_core.condition import Away, Condition
+from sd_core.condition import Condition, Texts
 from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions
 from sd_core.noising import NoiseSchedule
 from sd_core.shapes import Images, Latents, PerSample, Timesteps
@@ -84,37 +84,23 @@ class AbstractPrior(ABC):
         return near.blended(far, share)
 
     def predict_guided(
-        self,
-        noisy: Latents,
-        t: Timesteps,
-        text: Condition,
-        negative: Condition,
-        *,
-        scale: float,
-        away: Away | None = None,
+        self, noisy: Latents, t: Timesteps, texts: Texts, *, scale: float
     ) -> Latents:
         """ε̂ = ε(negative) + s·(ε(text) - ε(negative)), in one call; at s = 1 ε(text) alone.
 
-        With `away` it is Perp-Neg's, `perpendicular_negatives`, of all of them in one call.
+        With `texts.away` it is Perp-Neg's, `perpendicular_negatives`, of all of them in one call.
         """
-        if scale == 1 and away is None:  # the other half would count for nothing
-            return self.predict_noise(noisy, t, text)
-        guided, _ = self.predict_guided_and_text(noisy, t, text, negative, scale=scale, away=away)
-        return guided
+        if scale == 1 and texts.away is None:  # the other half would count for nothing
+            return self.predict_noise(noisy, t, texts.text)
+        return self.predict_guided_and_text(noisy, t, texts, scale=scale)[0]
 
     def predict_guided_and_text(
-        self,
-        noisy: Latents,
-        t: Timesteps,
-        text: Condition,
-        negative: Condition,
-        *,
-        scale: float,
-        away: Away | None = None,
+        self, noisy: Latents, t: Timesteps, texts: Texts, *, scale: float
     ) -> tuple[Latents, Latents]:
         """(ε̂, ε(text)), from one call."""
+        away = texts.away
         others = () if away is None else away.conditions
-        without, told, *seen = self.predict_noises(noisy, t, [negative, text, *others])
+        without, told, *seen = self.predict_noises(noisy, t, [texts.negative, texts.text, *others])
         if away is None:
             return classifier_free_guidance(without, told, scale), told
         weights = away.weights.to(told)

@@ -213,9 +213,5 @@ class ResidualGuidance(AbstractResidual):
         self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
     ) -> Prediction:
         """The prior's ε under classifier-free guidance, for the prompt as seen from each camera."""
-        told, scale = view_conditions(self.prior, self.prompt, cameras), self.config.scale
-        return Prediction(
-            self.prior.predict_guided(
-                noised.noisy, noised.t, told.text, told.negative, scale=scale, away=told.away
-            )
-        )
+        texts, scale = view_conditions(self.prior, self.prompt, cameras), self.config.scale
+        return Prediction(self.prior.predict_guided(noised.noisy, noised.t, texts, scale=scale))

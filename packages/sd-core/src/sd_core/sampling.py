@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from sd_core.condition import Texts
 from sd_core.errors import ConfigError
 from sd_core.inversion import ddim_step, level_at
 from sd_core.noising import NoiseSchedule
@@ -24,12 +25,12 @@ def ddim_sample(
 
     Times are those of `sampling_times`; the last s is 0.
     """
-    text, without = prior.encode_text(prompts), prior.encode_text([negative] * len(prompts))
+    texts = Texts(prior.encode_text(prompts), prior.encode_text([negative] * len(prompts)))
     schedule, latents = prior.schedule, noise
     times = sampling_times(schedule, steps)
     for t, s in zip(times, [*times[1:], 0], strict=True):
         now, then = (torch.full((len(noise),), each, device=noise.device) for each in (t, s))
-        guided = prior.predict_guided(latents, now, text, without, scale=scale)
+        guided = prior.predict_guided(latents, now, texts, scale=scale)
         start, end = level_at(schedule, now, latents), level_at(schedule, then, latents)
         latents = ddim_step(latents, guided, start=start, end=end)
     return latents

@@ -19,7 +19,7 @@ from typing import Final
 import torch
 
 from sd_core.cameras import CameraBatch
-from sd_core.condition import Away, Condition
+from sd_core.condition import Away, Texts
 from sd_core.prior import AbstractPrior
 from sd_core.prompts import PromptOptions, View, view_of, view_text, view_texts
 
@@ -28,15 +28,6 @@ FS: Final = (4.0, 0.5, -2.426)
 SF: Final = (4.0, 0.5, -2.426)
 SB: Final = (1.0, 0.5, -0.606)
 FSB: Final = (1.0, 0.5, 0.967)
-
-
-@dataclass(frozen=True, eq=False)
-class ViewConditions:
-    """For each sample; `away` where the prompt asks for Perp-Neg."""
-
-    text: Condition
-    negative: Condition
-    away: Away | None = None
 
 
 @dataclass(frozen=True)
@@ -50,14 +41,12 @@ class Blend:
     weights: tuple[float, float]
 
 
-def view_conditions(
-    prior: AbstractPrior, prompt: PromptOptions, cameras: CameraBatch
-) -> ViewConditions:
-    """As `prompt.views` and `prompt.perp_neg` say."""
+def view_conditions(prior: AbstractPrior, prompt: PromptOptions, cameras: CameraBatch) -> Texts:
+    """As `prompt.views` and `prompt.perp_neg` say; `away` where Perp-Neg is asked for."""
     negative = prior.encode_text([prompt.negative] * len(cameras), cameras)
     if not prompt.perp_neg:
         text = prior.encode_text(view_texts(prompt, cameras), cameras)
-        return ViewConditions(text, negative)
+        return Texts(text, negative)
     angles = zip(cameras.azimuth.tolist(), cameras.elevation.tolist(), strict=True)
     blends = [blend_of(azimuth, elevation, prompt) for azimuth, elevation in angles]
     near, far, first, second = (
@@ -66,7 +55,7 @@ def view_conditions(
     )
     share = torch.tensor([blend.share for blend in blends], device=prior.device)
     weights = torch.tensor([blend.weights for blend in blends], device=prior.device)
-    return ViewConditions(prior.between(near, far, share), negative, Away((first, second), weights))
+    return Texts(prior.between(near, far, share), negative, Away((first, second), weights))
 
 
 def blend_of(azimuth: float, elevation: float, prompt: PromptOptions) -> Blend:

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from sd_core.cameras import CameraBatch
+from sd_core.condition import Texts
 from sd_core.errors import ConfigError
 from sd_core.guidance import GuidanceContext
 from sd_core.inversion import level_at
@@ -13,7 +14,7 @@ from sd_core.residual import Prediction, ResidualGuidance
 from sd_core.shapes import Latents
 from sd_core.step import Step
 from sd_core.timesteps import highest_fraction, index_at
-from sd_core.view_conditions import ViewConditions, view_conditions
+from sd_core.view_conditions import view_conditions
 from sd_guidance_jsd.fixed_grid import hops_on_fixed_grid
 from sd_guidance_jsd.gradients import attraction_target, attraction_weights, difference_weights
 from sd_guidance_jsd.minority import invert, minority_sample, standard_normal
@@ -46,14 +47,14 @@ class JSD(ResidualGuidance):
     ) -> Noised:
         """x̂_t, with the noise κ that leads there."""
         t = self.times(latents, step=step, generator=generator)
-        told, scale = self._told(cameras), self.config.inversion.scale
+        texts, scale = self._texts(cameras), self.config.inversion.scale
         return invert(
             latents,
             t,
             options=self.config.inversion,
             schedule=self.prior.schedule,
             predict_noise=lambda noisy, level: self.prior.predict_guided(
-                noisy, level, told.text, told.negative, scale=scale, away=told.away
+                noisy, level, texts, scale=scale
             ),
             generator=generator,
         )
@@ -80,21 +81,14 @@ class JSD(ResidualGuidance):
         self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
     ) -> tuple[Prediction, Prediction]:
         """Both; the one call at x̂_t serves the gradient and the minority sample."""
-        told, schedule = self._told(cameras), self.prior.schedule
-        guided, denoising = self._at_inverted(noised, told)
+        texts, schedule = self._texts(cameras), self.prior.schedule
+        guided, denoising = self._at_inverted(noised, texts)
         logs = {"unet_calls": float(self._calls(noised))}
         if not self._asks_minority:  # where the inverted sample pulls alone, its ε is the target
             return Prediction(guided, logs=logs), Prediction(noised.noise)
         fresh = standard_normal(noised.noisy, generator)
         minority = minority_sample(noised, denoising, fresh, schedule=schedule)
-        low = self.prior.predict_guided(
-            minority.noisy,
-            noised.t,
-            told.text,
-            told.negative,
-            scale=self.config.scale,
-            away=told.away,
-        )
+        low = self.prior.predict_guided(minority.noisy, noised.t, texts, scale=self.config.scale)
         if self.config.form == "difference":
             return Prediction(guided, logs=logs), Prediction(low)
         alpha, sigma = level_at(schedule, noised.t, noised.noisy)
@@ -122,22 +116,17 @@ class JSD(ResidualGuidance):
             )
         return weights / (noised.clean[0].numel() if self.config.reduction == "mean" else 1)
 
-    def _told(self, cameras: CameraBatch) -> ViewConditions:
+    def _texts(self, cameras: CameraBatch) -> Texts:
         """The same for the inversion and for both samples."""
         return view_conditions(self.prior, self.prompt, cameras)
 
-    def _at_inverted(self, noised: Noised, told: ViewConditions) -> tuple[Latents, Latents]:
+    def _at_inverted(self, noised: Noised, texts: Texts) -> tuple[Latents, Latents]:
         """ε̂(x̂_t, y), and the ε that denoises x̂_t, from one call."""
         if self._texts_read(self.config.scale) == 1:
-            text = self.prior.predict_noise(noised.noisy, noised.t, told.text)
+            text = self.prior.predict_noise(noised.noisy, noised.t, texts.text)
             return text, text
         guided, text = self.prior.predict_guided_and_text(
-            noised.noisy,
-            noised.t,
-            told.text,
-            told.negative,
-            scale=self.config.scale,
-            away=told.away,
+            noised.noisy, noised.t, texts, scale=self.config.scale
         )
         return guided, text if self.config.denoise == "text" else guided
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
+from sd_core.condition import Texts
 from sd_core.noising import Noised
 from sd_core.prior import AbstractPrior
 from sd_core.sampling import ddim_sample
@@ -42,6 +43,8 @@ class PriorPictures:
 
     def predict(self, noised: Noised) -> Latents:
         """The guided ε, from which x̂0 follows."""
-        told = self.prior.encode_text([self.text] * len(noised))
-        negative = self.prior.encode_text([self.negative] * len(noised))
-        return self.prior.predict_guided(noised.noisy, noised.t, told, negative, scale=self.scale)
+        text, negative = (
+            self.prior.encode_text([told] * len(noised)) for told in (self.text, self.negative)
+        )
+        texts = Texts(text, negative)
+        return self.prior.predict_guided(noised.noisy, noised.t, texts, scale=self.scale)
