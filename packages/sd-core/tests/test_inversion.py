@@ -204,9 +204,10 @@ def test_inverting_and_denoising_returns_the_latents() -> None:
     assert there_and_back(1024) < 5e-3
 
 
-def test_the_way_back_is_better_with_more_hops() -> None:
-    errors = [there_and_back(steps) for steps in (8, 32, 128)]
-    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+def test_the_way_back_is_of_first_order() -> None:
+    errors = [there_and_back(steps) for steps in (32, 64, 128, 256)]
+    for coarse, fine in pairwise(errors):
+        assert math.log2(coarse / fine) == pytest.approx(1.0, abs=0.15)
 
 
 def test_inversion_without_eta_is_deterministic_and_draws_nothing() -> None:
