@@ -2,9 +2,10 @@
 
     python benchmarks/jsd_modes.py [--repeats 3] [--seeds 100] [--steps 300]
 
-The world of examples/eight_gaussians.py. Rewrites a section of docs/results.md and the picture
-docs/images/eight_gaussians.png, which is of the first repeat. A repeat has its own noise and a
-learned prior of its own. Takes four minutes of one core.
+The world of examples/eight_gaussians.py. Rewrites a section of docs/results.md and the pictures
+docs/images/eight_gaussians.png, which is of the first repeat, and eight_gaussians_seeds.png, of 10,
+100 and 1000 seeds. A repeat has its own noise and a learned prior of its own. Takes six minutes of
+one core.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from time import process_time
 
 import torch
 from _report import machine, write_section
+from torch import Tensor
 
 from sd_core.tables import markdown
 from sd_core.timesteps import TimestepOptions
@@ -39,6 +41,8 @@ from eight_gaussians import (
 
 DOCS = Path(__file__).parent.parent / "docs"
 DOCUMENT, PICTURE = DOCS / "results.md", DOCS / "images" / "eight_gaussians.png"
+MANY = PICTURE.with_name("eight_gaussians_seeds.png")
+SEEDS = (10, 100, 1000)  # the paper's, figures 5 and 10
 TRAINING, DRAWS = 6000, 2000
 PLAIN = Setting()
 # Which prior, what differs from the plain setting, and how it is told.
@@ -73,6 +77,17 @@ def measure(setting: tuple[str, str, Setting], method: str, prior, options, seed
     return path, numbers
 
 
+def by_seeds(steps: int) -> dict[str, list[Tensor]]:
+    """Paths from (-1, 1) by more and more seeds, with and without a class; the exact prior."""
+    prior, found = exact_prior(), {}
+    for setting, told in ((PLAIN, ""), (Setting(ONE, 13.5), ", class")):
+        for method in METHODS:
+            guidance = setting.guidance(method, prior)
+            path = paths(guidance, steps, max(SEEDS), places=STARTS[:1])[:, 0]
+            found[method + told] = [path[:, :count] for count in SEEDS]
+    return found
+
+
 def cell(values: Sequence[float]) -> str:
     """`mean ± std`, of those that there are."""
     known = [value for value in values if isfinite(value)]
@@ -101,9 +116,10 @@ def main() -> None:
                 for column, values in zip(COLUMNS, numbers, strict=True):
                     found[row][column] += values
                 if repeat == 0 and setting[2] is PLAIN:
-                    pictured[f"{setting[0]} prior", method] = path
+                    pictured[f"{row} prior"] = path.unbind(1)
                 print(f"repeat {repeat}: {row}, {process_time() - began:.0f} s", flush=True)
     write_picture(PICTURE, pictured)
+    write_picture(MANY, by_seeds(options.steps))
     rows = [[row, *(cell(values[column]) for column in COLUMNS)] for row, values in found.items()]
     write_section("eight-gaussians", text(rows, options, process_time() - began), DOCUMENT)
 
@@ -123,6 +139,8 @@ and noise: their correlation, the variance of a - b over that of a, and the grad
 deviation over the length of its mean; – where a never varies.
 
 ![Where the points end: SDS above JSD, for the exact and the learned prior](images/{PICTURE.name})
+
+![From one start by 10, 100 and 1000 seeds, without and with a class](images/{MANY.name})
 
 {machine("sd-core", "sd-guidance-jsd", "torch")};
 seeds 0 to {options.repeats - 1}, {seconds / 60:.1f} minutes of one core.

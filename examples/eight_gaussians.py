@@ -47,7 +47,8 @@ from sd_core.timesteps import TimestepOptions
 from sd_guidance_jsd.jsd import JSD
 from sd_guidance_jsd.options import JSDOptions
 
-STARTS = ((-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0))
+Places = Sequence[tuple[float, float]]
+STARTS: Places = ((-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0))
 WIDTH = 0.1
 MODES = torch.view_as_real(torch.polar(torch.ones(8), torch.arange(8) * pi / 4))
 ALL, ONE = "eight gaussians", "gaussian 0"  # two prompts: everything, and the mode at (1, 0)
@@ -167,15 +168,17 @@ class Points(AbstractRenderer):
         return Rendering(self.points.view(-1, 2, 1, 1))
 
 
-def starts(seeds: int) -> Tensor:
-    """All seeds of the first start, then of the second, then of the third."""
-    return torch.tensor(STARTS).repeat_interleave(seeds, dim=0)
+def starts(seeds: int, places: Places = STARTS) -> Tensor:
+    """All seeds of the first start, then of the second, and so on."""
+    return torch.tensor(places).repeat_interleave(seeds, dim=0)
 
 
-def paths(guidance: ResidualGuidance, steps: int, seeds: int, seed: int = 0) -> Tensor:
+def paths(
+    guidance: ResidualGuidance, steps: int, seeds: int, seed: int = 0, places: Places = STARTS
+) -> Tensor:
     """Where each point was after 0 ... `steps` steps, [steps + 1, starts, seeds, 2]."""
-    scene = Points(starts(seeds))
-    cameras = turntable(len(STARTS) * seeds)
+    scene = Points(starts(seeds, places))
+    cameras = turntable(len(places) * seeds)
     found = [scene.points.detach().clone()]
     for _ in distill(
         renderer=scene,
@@ -188,7 +191,7 @@ def paths(guidance: ResidualGuidance, steps: int, seeds: int, seed: int = 0) -> 
         steps=range(steps),
     ):
         found.append(scene.points.detach().clone())
-    return torch.stack(found).view(steps + 1, len(STARTS), seeds, 2)
+    return torch.stack(found).view(steps + 1, len(places), seeds, 2)
 
 
 @dataclass(frozen=True)
@@ -258,16 +261,19 @@ def draw_panel(panel: plt.Axes, path: Tensor, title: str) -> None:
     panel.set(xlim=side, ylim=side, xticks=(-1, 0, 1), yticks=(-1, 0, 1))
 
 
-def write_picture(picture: Path, made: dict[tuple[str, str], Tensor]) -> None:
-    """A row for each prior and method, a column for each start."""
-    figure, rows = plt.subplots(len(made), len(STARTS), figsize=(9.6, 3.3 * len(made)))
-    for row, ((prior, method), path) in zip(rows, made.items(), strict=True):
-        for number, panel in enumerate(row):
-            ends = judge(path[-1, number])
+def write_picture(picture: Path, rows: dict[str, Sequence[Tensor]]) -> None:
+    """A row of panels for each title, each of the paths from one start, [steps + 1, seeds, 2]."""
+    columns = max(map(len, rows.values()))
+    figure, grid = plt.subplots(
+        len(rows), columns, figsize=(3.2 * columns, 3.3 * len(rows)), squeeze=False
+    )
+    for panels, (title, made) in zip(grid, rows.items(), strict=True):
+        for panel, path in zip(panels, made, strict=True):
+            ends = judge(path[-1])
             found = f"modes reached: {ends.modes}, by {ends.at:.0%} of the points"
-            draw_panel(panel, path[:, number], f"{method}, {prior}\n{found}")
-    figure.tight_layout(rect=(0, 0, 1, 0.97))
-    marks = rows[0][0].get_legend_handles_labels()
+            draw_panel(panel, path, f"{title}\n{found}")
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.4 / len(rows) / 3.3))
+    marks = grid[0][0].get_legend_handles_labels()
     figure.legend(*marks, loc="upper center", ncols=3, markerscale=2)
     figure.savefig(picture, dpi=100)
     plt.close(figure)
@@ -298,7 +304,8 @@ def main() -> None:
     for told, prior in priors.items():
         for method in METHODS:
             guidance = Setting().guidance(method, prior)
-            path = made[told, method] = paths(guidance, parsed.steps, seeds)
+            path = paths(guidance, parsed.steps, seeds)
+            made[f"{method}, {told}"] = path.unbind(1)
             print(f"{told}, {method}: {compare_terms(guidance, 100 if trial else 2000)}")
             for steps in sorted({min(PAPER_STEPS, parsed.steps), parsed.steps}):
                 show(steps, path[steps])
