@@ -1,6 +1,6 @@
 """The bridge's tables 1 and 3 on the toybox: one picture for each caption, by each method.
 
-    python benchmarks/bridge_pictures.py [--captions 32] [--steps 300] [--at-once 2] [--show-only]
+    python benchmarks/bridge_pictures.py [--captions 16] [--steps 300] [--at-once 2] [--show-only]
 
 A latent picture begins as noise and is optimised; DDIM samples of the same model are the lower
 bound. FID and CLIP-FID against the world's own renders of the same captions. Every picture is kept
@@ -198,7 +198,7 @@ class Features:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--captions", type=int, default=32)
+    parser.add_argument("--captions", type=int, default=16)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--at-once", type=int, default=os.cpu_count())
