@@ -5,13 +5,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from _records import commit
 
 from sd_core.atomic import write_text
 
-COMMIT = "commit.txt"  # in the run folder
+COMMIT, DIGEST = "commit.txt", "experiment.sha256"  # in the run folder
 
 
 def score_distill(*arguments: str) -> None:
@@ -34,16 +36,26 @@ def complete(folder: Path, *arguments: str) -> None:
         *("run", *arguments, "--output", str(folder), "--quiet"),
         *("--set", "run.threads=1", "--set", "run.turntable_frames=0"),
     ]
+    digest = _digest(arguments)
     if not (folder / "config.json").is_file():
         score_distill(*command)
         write_text(folder / COMMIT, commit())
+        write_text(folder / DIGEST, digest)
         return
     told = json.loads((folder / "made_by.json").read_text("utf-8"))["command"]
     if _anywhere(told) != _anywhere(command):
         sys.exit(f"{folder} was made by another command, delete it: {' '.join(told)}")
+    if (folder / DIGEST).is_file() and (folder / DIGEST).read_text("utf-8") != digest:
+        sys.exit(f"{folder} was made by another version of its experiment file, delete it")
     if not finished(folder):
         score_distill("resume", str(folder), "--quiet")
         write_text(folder / COMMIT, commit())
+
+
+def _digest(arguments: Sequence[str]) -> str:
+    """Of the experiment files among them: the command alone does not say what was in them."""
+    files = [Path(each) for each in arguments if each.endswith(".toml")]
+    return sha256(b"".join(each.read_bytes() for each in files)).hexdigest()
 
 
 def commit_of(folder: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from _report import machine, write_section
 from _runs import complete, finished, minutes
-from torch.nn.functional import normalize
+from torch.nn.functional import interpolate, normalize
 
 from sd_core.encoders.features import FeatureExtractor
 from sd_core.picture_folder import read_picture
@@ -37,7 +37,7 @@ CROPS = {
     "VSD": ("--guidance", "vsd"),
     "ESD": (),
 }
-WINDOW, SIZE, PLACES = 64, 128, 5  # of a window, of the picture, and windows in a row
+WINDOW, SIZE, PLACES = 38, 64, 5  # of a window, of the picture, and windows in a row
 
 
 def gaussian() -> str:
@@ -67,7 +67,7 @@ def crops() -> str:
         tokens = normalize(extractor(_windows(picture)).whole.double(), dim=1)
         cosines = (tokens @ tokens.T)[*torch.triu_indices(len(tokens), len(tokens), offset=1)]
         rows.append([name, f"{cosines.mean():.3f}", f"{minutes(folder):.1f}"])
-        pictures.append(picture)
+        pictures.append(interpolate(picture, scale_factor=3))
     save_png(IMAGES / "esd_crops.png", contact_sheet(torch.cat(pictures), len(CROPS)))
     return markdown(["method", "mean cosine of two windows", "minutes"], rows)
 
@@ -83,8 +83,16 @@ def _picture_of(folder: Path) -> Images:
 
 
 def _windows(picture: Images) -> Images:
+    """As the methods saw it: what is not in a window is white."""
     starts = torch.linspace(0, SIZE - WINDOW, PLACES).long().tolist()
-    return torch.cat([picture[..., y : y + WINDOW, x : x + WINDOW] for y in starts for x in starts])
+    seen = []
+    for y in starts:
+        for x in starts:
+            window = slice(y, y + WINDOW), slice(x, x + WINDOW)
+            white = torch.ones_like(picture)
+            white[..., *window] = picture[..., *window]
+            seen.append(white)
+    return torch.cat(seen)
 
 
 def paintings() -> str:
@@ -109,8 +117,9 @@ def main() -> None:
 
 ![Target in blue, fitted in orange](images/two_gaussians.png)
 
-**A picture from random crops** (ESD, figure 8): 128², windows of 64², one seed
-(examples/esd_crops.toml). How alike 25 windows are to the toybox's CLIP; less is more diverse.
+**A picture from random windows** (ESD, figure 8): {SIZE}², windows of {WINDOW}², the rest white,
+one seed (examples/esd_crops.toml). How alike {PLACES**2} windows are to the toybox's CLIP; less is
+more diverse.
 
 {crops()}
 

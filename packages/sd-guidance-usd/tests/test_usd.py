@@ -16,6 +16,7 @@ from sd_core.priors.image_bank import ImageBankPrior
 from sd_core.step import Step
 from sd_core.testing import exact
 from sd_core.testing.contracts import GuidanceContract
+from sd_guidance_usd import usd as usd_module
 from sd_guidance_usd.options import USDOptions
 from sd_guidance_usd.usd import USD, with_auxiliary
 
@@ -126,6 +127,9 @@ def test_as_the_target_of_a_mix_it_is_itself():
         ({"prior_steps": 9}, "prior_steps is for the marginal prior, but the marginal is running"),
         ({"classifier": {"kind": "exact", "templates": "folder"}}, "is for the kind matching"),
         ({"classifier": {"kind": "exact", "model": "m"}}, "is for the kind matching or text"),
+        ({"only": ["back"], "memory": 9}, "memory is for p̄, but with only nobody asks"),
+        ({"only": ["back"], "bins": 9}, "bins is for p̄, but with only nobody asks"),
+        ({"classifier": {"kind": "a:b", "phrases": {"a": "b"}}}, "classifier.phrases names class"),
         ({"classifier": {"kind": "a:b", "size": 28}}, "classifier.size is for the kind matching o"),
     ],
 )
@@ -140,9 +144,7 @@ def test_options_without_effect_are_refused(values, told):
         ({"classifier": {"templates": "folder"}}, "classifier.templates"),
         ({"classifier": {"model": "a-model"}}, "classifier.model"),
         ({"jacobian": "none"}, "jacobian"),
-        ({"second_noise": True}, "second_noise"),
         ({"auxiliary": "from the side"}, "auxiliary"),
-        ({"preset": "released", "second_noise": False}, "second_noise"),
     ],
 )
 def test_what_has_no_effect_where_the_prior_makes_the_kind_exact_is_refused(values, name):
@@ -190,10 +192,8 @@ def test_with_the_priors_own_marginal_the_target_is_the_rectified_prior():
     """The target's ε is that of the bank whose classes have equal shares, by theorem 1."""
     prior = bank()
     method = usd(prior, marginal="prior", limit="none", scale=1)
-    guided, generator = answer(method, prior)
     latents = exact.some_latents(prior, 4).double()
-    method.update_estimator(latents, CAMERAS, guided, step=STEP, generator=generator)
-    guided = answer(method, prior)[0]
+    guided = answer(method, prior)[0]  # from the first step on
     noised = guided.observed.noised
     uniform = bank((0.4 / 0.7 / 3, 0.3 / 0.7 / 3, 1 / 3, 1 / 3))
     text = uniform.encode_text(["a red bear"] * 4)
@@ -337,7 +337,7 @@ def test_a_classifier_that_is_not_there_is_refused(kind, told):
         usd(bank(), classifier={"kind": kind})
 
 
-def test_the_priors_marginal_is_measured_by_sampling_where_it_is_not_known():
+def test_the_priors_marginal_is_measured_by_sampling_where_it_is_not_known(monkeypatch):
     """Two pictures, one brighter, three to one: so is p_t(c) at small t.
 
     They differ by little, or pure noise would be a start that favours neither.
@@ -356,6 +356,46 @@ def test_the_priors_marginal_is_measured_by_sampling_where_it_is_not_known():
     measured = method.marginal.shares.clone()
     method.update_estimator(latents, CAMERAS, guided, step=STEP, generator=generator)
     assert torch.equal(method.marginal.shares, measured)  # once
+    # In pure noise x̂0 is the mean of both, which this classifier takes for the brighter one.
+    assert float(method.marginal.shares[9, 0]) > 0.9
+    again = usd(prior, classifier={"kind": "test_usd:contrast"}, **values)
+    again.load_state_dict(method.state_dict())
+    monkeypatch.setattr(usd_module, "sampled_marginal", None)  # nor in a resumed run
+    again.update_estimator(latents, CAMERAS, guided, step=STEP, generator=generator)
+    assert torch.equal(again.marginal.shares, measured)
+
+
+def test_the_priors_pictures_are_sampled_as_the_target_is_guided(monkeypatch):
+    asked = []
+
+    def sampled(marginal, pictures, judge, generator):
+        asked.append(pictures)
+        return marginal.shares
+
+    monkeypatch.setattr(usd_module, "sampled_marginal", sampled)
+    values = {"marginal": "prior", "prior_samples": 5, "prior_steps": 3, "scale": 4}
+    prior = bank()
+    within = exact.guidance_context(prior)
+    told = within.prompt.model_copy(update={"negative": "a blue fox"})
+    words = {"auxiliary": "from afar", "classifier": {"kind": "test_usd:contrast"}}
+    read = prior.encode_text  # which knows none of these words
+    monkeypatch.setattr(
+        prior, "encode_text", lambda texts, _=None: read(["a red bear"] * len(texts))
+    )
+    method = USD(options(**values, **words), replace(within, prompt=told))
+    guided, generator = answer(method, prior)
+    latents = exact.some_latents(prior, 4).double()
+    method.update_estimator(latents, CAMERAS, guided, step=STEP, generator=generator)
+    (found,) = asked
+    assert (found.text, found.negative) == ("a red bear, from afar", "a blue fox")
+    assert (found.scale, found.count, found.steps) == (4, 5, 3)
+
+
+def test_perp_neg_is_refused():
+    within = exact.guidance_context(bank())
+    prompt = within.prompt.model_copy(update={"perp_neg": True})
+    with pytest.raises(ConfigError, match="perp_neg is true, but guidance 'usd' says no view"):
+        USD(options(), replace(within, prompt=prompt))
 
 
 class Contrast:

@@ -17,6 +17,8 @@ from sd_guidance_usd.usd import USD
 BATCH, SCALE = 2, 7.5
 CAMERAS = exact.some_cameras(BATCH)
 STEP = Step(0, 10)
+LEFT = torch.linspace(0.9, 0.55, 10)
+SEEN = torch.stack([LEFT, 1 - LEFT], dim=1)  # left more often, most so at small t
 
 
 class Corners:
@@ -42,7 +44,7 @@ def prior(tmp_path_factory):
 def usd(prior, **values):
     values = {"classifier": {"kind": "test_usd_on_a_network:corners"}, "limit": "none", **values}
     method = USD(parse_options(USDOptions, values, where="guidance"), exact.guidance_context(prior))
-    method.marginal.shares[:] = torch.tensor([0.8, 0.2])  # left was seen more often
+    method.marginal.shares.copy_(SEEN)
     return method
 
 
@@ -60,9 +62,8 @@ def guided_noise(prior, method, noisy, t):
     return nothing + SCALE * (told - nothing)
 
 
-def rectifier(images):
-    probabilities = corners(images)
-    return (probabilities * torch.tensor([0.5 / 0.8, 0.5 / 0.2])).sum(dim=1).log().sum()
+def rectifier(images, t):
+    return (corners(images) * 0.5 / SEEN[t // 100]).sum(dim=1).log().sum()
 
 
 def slope_by_hand(prior, method, noised, jacobian):
@@ -71,12 +72,12 @@ def slope_by_hand(prior, method, noised, jacobian):
     noisy = noised.noisy.detach().clone().requires_grad_()
     clean = (noisy - sigma * guided_noise(prior, method, noisy, noised.t)) / alpha
     if jacobian == "full":
-        return torch.autograd.grad(rectifier(prior.decode(clean)), noisy)[0]
+        return torch.autograd.grad(rectifier(prior.decode(clean), noised.t), noisy)[0]
     clean = clean.detach().requires_grad_()
     if jacobian == "vae":
-        return alpha * torch.autograd.grad(rectifier(prior.decode(clean)), clean)[0]
+        return alpha * torch.autograd.grad(rectifier(prior.decode(clean), noised.t), clean)[0]
     images = prior.decode(clean).detach().requires_grad_()
-    (slope,) = torch.autograd.grad(rectifier(images), images)
+    (slope,) = torch.autograd.grad(rectifier(images, noised.t), images)
     places = clean.detach().movedim(1, -1).reshape(-1, clean.shape[1]).double()
     colours = adaptive_avg_pool2d(images.detach(), clean.shape[-2:]).movedim(1, -1).reshape(-1, 3)
     centred = places - places.mean(dim=0)  # least squares with a constant, by normal equations
@@ -128,6 +129,11 @@ def test_released_judges_the_pose_at_a_noise_of_its_own_and_makes_both_parts_equ
     lengths = [each.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for each in (plain, rectified)]
     expected = plain + rectified * lengths[0] / lengths[1]
     torch.testing.assert_close(guided.gradient, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_prompt_has_the_papers_words_of_several_views(prior):
+    assert usd(prior).prompt.text == f"{exact.PROMPT}, from side view, from back view."
+    assert usd(prior, auxiliary="").prompt.text == exact.PROMPT
 
 
 @pytest.mark.parametrize("jacobian", ["full", "vae", "none"])

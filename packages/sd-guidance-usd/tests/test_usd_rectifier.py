@@ -113,6 +113,8 @@ def test_a_class_that_is_seen_rarely_counts_for_more():
     seen = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     found = log_rectifier(seen.log(), torch.tensor([[0.9, 0.1]] * 2), torch.tensor([0.5, 0.5]))
     assert found.tolist() == pytest.approx([log(0.5 / 0.9), log(0.5 / 0.1)])
+    found = log_rectifier(seen.log(), torch.tensor([[0.9999, 1e-4]] * 2), torch.tensor([0.5, 0.5]))
+    assert found.tolist() == pytest.approx([log(0.5 / 0.9999), log(0.5 / 1e-4)])
 
 
 def test_control_is_the_probability_of_the_classes_asked_for():

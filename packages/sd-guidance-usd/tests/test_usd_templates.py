@@ -36,13 +36,20 @@ def test_each_picture_of_a_folder_is_a_class_named_by_its_file(tmp_path):
         assert np.array_equal(picture.movedim(0, -1).numpy(), pixels)
 
 
-def test_a_folder_without_two_pictures_of_one_size_is_refused(tmp_path):
+def test_pictures_of_other_sizes_are_stretched(tmp_path):
+    front = save(tmp_path, "front.png", 0)
+    Image.new("RGB", (4, 5), (51, 102, 204)).save(tmp_path / "back.png")
+    found = load_pictures(tmp_path)
+    assert np.array_equal(found["front"].movedim(0, -1).numpy(), front)
+    assert found["back"].shape == found["front"].shape
+    flat = torch.tensor([51, 102, 204]).view(3, 1, 1) / 255
+    torch.testing.assert_close(found["back"], flat.expand_as(found["back"]))
+
+
+def test_a_folder_without_two_pictures_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="which has 0 pictures"):
         load_pictures(tmp_path)
     save(tmp_path, "front.png", 0)
-    save(tmp_path, "back.png", 0, size=(4, 4))
-    with pytest.raises(ConfigError, match="differ in size"):
-        load_pictures(tmp_path)
     (tmp_path / "back.png").write_bytes(b"no picture")
     with pytest.raises(ConfigError, match="cannot read the picture"):
         load_pictures(tmp_path)

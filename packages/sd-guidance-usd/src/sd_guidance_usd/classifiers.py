@@ -143,7 +143,7 @@ class OwnClassifier:
         module, _, attribute = name.partition(":")
         try:
             found = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # a module of the user's may fail in any way
             raise ConfigError(
                 f"guidance.classifier.kind is '{name}', but it cannot be loaded ({error}). Use "
                 "matching, text, exact, or package.module:name of something that is installed."

@@ -1,10 +1,11 @@
 """p̄_t(c): how often each class is seen, as a running mean over intervals of t."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sd_core.shapes import Timesteps
-from sd_guidance_usd.rectifier import Probabilities, Shares
+from sd_guidance_usd.rectifier import Probabilities
 
 
 def memory_rate(samples: int) -> float:
@@ -37,9 +38,10 @@ class Marginal(nn.Module):
         for place, seen in zip(self._bin(t), probabilities.detach().to(self.shares), strict=True):
             self.shares[place] += self.rate * (seen - self.shares[place])
 
-    def put(self, place: int, shares: Shares) -> None:
-        """Replaces the p̄ of one interval."""
-        self.shares[place] = shares.to(self.shares)
+    def put_all(self, shares: Float[Tensor, "bins classes"]) -> None:
+        """Replaces p̄ by what was measured elsewhere."""
+        self.shares.copy_(shares)
+        self.measured.fill_(True)
 
     def middle(self, place: int) -> int:
         """The t in the middle of an interval."""

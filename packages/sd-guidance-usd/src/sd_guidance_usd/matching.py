@@ -31,6 +31,8 @@ from sd_guidance_usd.foreground import (
 from sd_guidance_usd.rectifier import LogProbabilities, Probabilities
 
 Similarities = Float[Tensor, "batch classes"]
+# The patches that are on in one picture, and the column coordinate of each.
+Shown = tuple[Float[Tensor, "on width"], Float[Tensor, " on"]]
 
 
 class MatchingOptions(Options):
@@ -96,24 +98,30 @@ def orientation_similarity(
     template. Printed is 1 - softmax(‖·‖/τ), with a mean over u', which is nearly uniform; this is
     what the released code computes. The coordinates m carry no gradient.
     """
-    points, template_points = patches.flatten(1, 2), template_patches.flatten(1, 2)
+    pictures, templates = _shown(patches, mask), _shown(template_patches, template_mask)
+    rows = [
+        torch.stack([_same_places(shown, template, temperature) for template in templates])
+        for shown in pictures
+    ]
+    return torch.stack(rows)
+
+
+def _shown(patches: Patches, mask: PatchMask) -> list[Shown]:
+    """Of each picture what is on."""
+    places = column_coordinates(mask)[:, None].expand(mask.shape).to(patches)
+    each = zip(patches, places, mask, strict=True)
+    return [(own[on], place[on]) for own, place, on in each]
+
+
+def _same_places(shown: Shown, template: Shown, temperature: float) -> Tensor:
+    """s_ori of one picture and one template, a number."""
+    (points, place), (template_points, template_place) = shown, template
     # The shortcut |a|² - 2ab + |b|² would round away distances of the size of τ_pat.
     exact = "donot_use_mm_for_euclid_dist"
-    rows = []
-    place, template_place = _places(mask).to(points), _places(template_mask).to(points)
-    share = mask.flatten(1).to(points)
-    share = share / share.sum(dim=1, keepdim=True)
-    for index, off in enumerate(~template_mask.flatten(1)):
-        distance = torch.cdist(points, template_points[index], compute_mode=exact)
-        weight = (-distance / temperature).masked_fill(off, -torch.inf).softmax(dim=2)
-        moved = (place[:, :, None] - template_place[index]).abs()
-        rows.append(1 - ((weight * moved).sum(dim=2) * share).sum(dim=1))
-    return torch.stack(rows, dim=1)
-
-
-def _places(mask: PatchMask) -> Float[Tensor, "batch patches"]:
-    """The column coordinate of every patch, row after row."""
-    return column_coordinates(mask)[:, None].expand(mask.shape).flatten(1)
+    distance = torch.cdist(points, template_points, compute_mode=exact)
+    weight = (-distance / temperature).softmax(dim=1)
+    moved = (place[:, None] - template_place).abs()
+    return 1 - (weight * moved).sum(dim=1).mean()
 
 
 def pose_log_probabilities(likeness: Similarities, *, temperature: float) -> LogProbabilities:

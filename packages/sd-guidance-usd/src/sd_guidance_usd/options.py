@@ -198,6 +198,10 @@ class USDOptions(PresetOptions, VSDOptions):
                 "marginal is prior, but with only nobody asks how often a class is seen. Remove one"
                 "."
             )
+        for name in self._unusual(("memory", "bins")) if self.only else ():
+            raise ValueError(
+                f"{name} is for p̄, but with only nobody asks how often a class is seen. Remove one."
+            )
         of = {"running": ("memory",), "prior": ("prior_samples", "prior_steps")}
         other: Literal["running", "prior"] = "prior" if self.marginal == "running" else "running"
         for name in self._unusual(of[other]):
@@ -211,7 +215,7 @@ class USDOptions(PresetOptions, VSDOptions):
         of_pictures = [
             f"classifier.{name}" for name in self.told_of((*OF_MATCHING, *OF_AN_ENCODER))
         ]
-        return [*of_pictures, *self._unusual(("jacobian", "second_noise", "auxiliary"))]
+        return [*of_pictures, *self._unusual(("jacobian", "auxiliary"))]
 
     def _unusual(self, names: Sequence[str]) -> list[str]:
         """Those that are not as the preset has them; an empty text is as none."""
@@ -231,6 +235,11 @@ class USDOptions(PresetOptions, VSDOptions):
         of_encoders: list[tuple[str, str]] = []
         if kind not in (None, "matching", "text"):
             of_encoders = [(name, "matching or text") for name in self.told_of(OF_AN_ENCODER)]
+        if kind not in (None, "matching", "text", "exact") and self.told_of(("phrases",)):
+            raise ValueError(
+                f"classifier.phrases names classes, but the kind is {kind}, which has names of its "
+                "own. Remove one."
+            )
         for name, theirs in (*of_text, *of_matching, *of_encoders):
             raise ValueError(
                 f"classifier.{name} is for the kind {theirs}, but the kind is "

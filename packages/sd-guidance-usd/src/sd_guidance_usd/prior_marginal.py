@@ -1,7 +1,8 @@
 """p_t(c|y) of the prior's own pictures, found once by sampling."""
 
 import torch
-from torch import Generator
+from jaxtyping import Float
+from torch import Generator, Tensor
 
 from sd_core.noising import draw
 from sd_guidance_usd.marginal import Marginal
@@ -10,15 +11,17 @@ from sd_guidance_usd.prior_pictures import AT_ONCE, PriorPictures
 
 
 @torch.no_grad()
-def measure_marginal(
-    marginal: Marginal, pictures: PriorPictures, *, judge: AbstractPoseJudge, generator: Generator
-) -> None:
+def sampled_marginal(
+    marginal: Marginal, pictures: PriorPictures, judge: AbstractPoseJudge, generator: Generator
+) -> Float[Tensor, "bins classes"]:
     """p_t(c) = mean of p(c|x_t) over x_t = α·x0 + σ·ε, in the middle of each interval of t."""
     schedule, drawn = pictures.prior.schedule, pictures.sample(generator)
+    shares = []
     for place in range(len(marginal.shares)):
         seen = []
         for some in torch.split(drawn, AT_ONCE):
             t = torch.full((len(some),), marginal.middle(place), device=some.device)
             noised = draw(schedule, some, t, generator)
             seen.append(judge.probabilities(noised, pictures.predict(noised)))
-        marginal.put(place, torch.cat(seen).mean(dim=0))
+        shares.append(torch.cat(seen).mean(dim=0))
+    return torch.stack(shares)

@@ -42,9 +42,10 @@ def wanted_shares(
     told = {name: 1.0 for name in only} or dict(wanted) or {name: 1.0 for name in classes}
     for name, share in told.items():
         if name not in classes or share < 0:
+            told_as = f"only has '{name}'" if only else f"wanted has '{name}' with {share:g}"
             raise ConfigError(
-                f"guidance.{'only' if only else 'wanted'} has '{name}' with {share:g}, but the "
-                f"classifier's classes are {', '.join(classes)}. Give those shares of at least 0."
+                f"guidance.{told_as}, but the classifier's classes are {', '.join(classes)}. "
+                f"{'Name some of those' if only else 'Give those shares of at least 0'}."
             )
     shares = torch.tensor([told.get(name, 0.0) for name in classes])
     if not shares.any():

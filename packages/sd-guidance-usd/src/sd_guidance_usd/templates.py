@@ -6,6 +6,7 @@ anything is done with them: a resumed run, which reads them, has the same.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
+from torch.nn.functional import interpolate
 
 from sd_core.atomic import new_folder
 from sd_core.encoders.features import Extractor
@@ -47,11 +49,18 @@ def load_pictures(folder: Path) -> dict[str, Float[Tensor, "3 height width"]]:
                 f"both {one.name} and {other.name} in '{folder}' are templates of '{one.stem}'. "
                 "Remove one."
             )
-    pictures = {path.stem: read_picture(path) for path in paths}
-    sizes = {picture.shape for picture in pictures.values()}
-    if len(sizes) > 1:
-        raise ConfigError(f"the templates in '{folder}' differ in size. Make them all of one size.")
-    return pictures
+    return _of_one_size({path.stem: read_picture(path) for path in paths})
+
+
+def _of_one_size(pictures: Pictures) -> dict[str, Float[Tensor, "3 height width"]]:
+    """Stretched to the largest height and width; an encoder stretches them to its own anyway."""
+    sizes = [picture.shape[1:] for picture in pictures.values()]
+    size = [max(lengths) for lengths in zip(*sizes, strict=True)]
+    stretch = partial(interpolate, size=size, mode="bilinear", antialias=True)
+    return {
+        name: picture if list(picture.shape[1:]) == size else stretch(picture[None])[0].clamp(0, 1)
+        for name, picture in pictures.items()
+    }
 
 
 def save_pictures(folder: Path, pictures: Pictures) -> None:

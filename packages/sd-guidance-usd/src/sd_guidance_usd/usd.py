@@ -19,7 +19,7 @@ from sd_core.step import Step
 from sd_guidance_usd.classifiers import build_judge
 from sd_guidance_usd.marginal import Marginal, memory_rate
 from sd_guidance_usd.options import USDOptions
-from sd_guidance_usd.prior_marginal import measure_marginal
+from sd_guidance_usd.prior_marginal import sampled_marginal
 from sd_guidance_usd.prior_pictures import PriorPictures
 from sd_guidance_usd.rectifier import (
     LogProbabilities,
@@ -44,6 +44,11 @@ class USD(VSD):
 
     def __init__(self, config: USDOptions, context: GuidanceContext) -> None:
         super().__init__(config, context)
+        if context.prompt.perp_neg:
+            raise ConfigError(
+                "prompt.perp_neg is true, but guidance 'usd' says no view words, so that there are "
+                "none to push away from. Set prompt.perp_neg=false."
+            )
         self.classes, self.judge = build_judge(config, context)
         words = auxiliary_words(config.auxiliary, context)
         self.prompt = with_auxiliary(context.prompt, words)
@@ -55,6 +60,9 @@ class USD(VSD):
         )
         wanted = wanted_shares(self.classes, config.wanted, config.only)
         self.register_buffer("wanted", wanted, persistent=False)  # told, not learned
+        known = self.judge.known_shares() if config.marginal == "prior" else None
+        if known is not None:
+            self.marginal.put_all(known.expand_as(self.marginal.shares))
 
     def target(
         self, noised: Noised, cameras: CameraBatch, *, step: Step, generator: Generator
@@ -105,20 +113,15 @@ class USD(VSD):
         return log_rectifier(log_probabilities, self.marginal.at(t).to(wanted), wanted)
 
     def _measure_prior(self, generator: Generator) -> None:
-        shares = self.judge.known_shares()
-        if shares is not None:
-            self.marginal.shares.copy_(shares)
-        else:
-            pictures = PriorPictures(
-                self.prior,
-                self.prompt.text,
-                self.prompt.negative,
-                scale=self.config.scale,
-                count=self.config.prior_samples,
-                steps=self.config.prior_steps,
-            )
-            measure_marginal(self.marginal, pictures, judge=self.judge, generator=generator)
-        self.marginal.measured.fill_(True)
+        pictures = PriorPictures(
+            self.prior,
+            self.prompt.text,
+            self.prompt.negative,
+            scale=self.config.scale,
+            count=self.config.prior_samples,
+            steps=self.config.prior_steps,
+        )
+        self.marginal.put_all(sampled_marginal(self.marginal, pictures, self.judge, generator))
 
 
 def auxiliary_words(told: str | None, context: GuidanceContext) -> str:
