@@ -46,22 +46,42 @@ CAPTION_BESIDE_VSD = (
 )
 
 Record = Mapping[str, Any]
+Methods = dict[str, dict[str, Record]]  # of each method, by prompt
 
 
 def tables(records: Sequence[Record]) -> str:
-    """A row for each method, and what lies between it and VSD."""
-    of_methods: dict[str, dict[str, Record]] = {}
+    """A row for each method, and what lies between it and VSD; methods that ran on fewer prompts in
+    tables of their own, beside the others on those prompts."""
+    of_methods: Methods = {}
     for record in records:
         of_methods.setdefault(record["method"], {})[record["prompt"]] = record
-    rows = [[method, *_row(list(own.values()))] for method, own in of_methods.items()]
-    parts = [markdown(HEADER, rows), CAPTION]
-    others = [method for method in of_methods if method != "vsd"]
-    if "vsd" in of_methods and len(others) > 1:
-        vsd = of_methods["vsd"]
-        differences = [[method, *_less(of_methods[method], vsd)] for method in others]
+    prompts = sorted({frozenset(own) for own in of_methods.values()}, key=len, reverse=True)
+    whole = _restricted(of_methods, prompts[0])
+    parts = [_table(whole), CAPTION]
+    others = [method for method in whole if method != "vsd"]
+    if "vsd" in whole and len(others) > 1:
+        differences = [[method, *_less(whole[method], whole["vsd"])] for method in others]
         parts += [markdown(BESIDE_VSD, differences), CAPTION_BESIDE_VSD]
+    for fewer in prompts[1:]:
+        named = " and ".join(f'"{prompt}"' for prompt in sorted(fewer))
+        parts += [f"Of {named} alone:", _table(_restricted(of_methods, fewer))]
     made = f"{made_with(records)}; made by benchmarks/toybox_methods.py."
     return "\n\n".join([*parts, made])
+
+
+def _restricted(of_methods: Methods, prompts: frozenset[str]) -> Methods:
+    """To these prompts, and to the methods that have them all."""
+    return {
+        method: {prompt: own[prompt] for prompt in sorted(prompts)}
+        for method, own in of_methods.items()
+        if prompts <= own.keys()
+    }
+
+
+def _table(methods: Methods) -> str:
+    return markdown(
+        HEADER, [[method, *_row(list(own.values()))] for method, own in methods.items()]
+    )
 
 
 def _row(own: Sequence[Record]) -> tuple[str, ...]:

@@ -31,8 +31,8 @@ from sd_guidance_usd.foreground import (
 from sd_guidance_usd.rectifier import LogProbabilities, Probabilities
 
 Similarities = Float[Tensor, "batch classes"]
-# The patches that are on in one picture, and the column coordinate of each.
-Shown = tuple[Float[Tensor, "on width"], Float[Tensor, " on"]]
+# Of one picture the patches that are on, [n width], and the column coordinate of each, [n].
+Shown = tuple[Tensor, Tensor]
 
 
 class MatchingOptions(Options):

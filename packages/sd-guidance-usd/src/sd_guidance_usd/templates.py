@@ -52,7 +52,9 @@ def load_pictures(folder: Path) -> dict[str, Float[Tensor, "3 height width"]]:
     return _of_one_size({path.stem: read_picture(path) for path in paths})
 
 
-def _of_one_size(pictures: Pictures) -> dict[str, Float[Tensor, "3 height width"]]:
+def _of_one_size(
+    pictures: Mapping[str, Float[Tensor, "3 _ _"]],
+) -> dict[str, Float[Tensor, "3 height width"]]:
     """Stretched to the largest height and width; an encoder stretches them to its own anyway."""
     sizes = [picture.shape[1:] for picture in pictures.values()]
     size = [max(lengths) for lengths in zip(*sizes, strict=True)]
