@@ -14,12 +14,16 @@ from pathlib import Path
 
 import torch
 from _report import machine, write_section
-from _runs import complete, finished, minutes
+from _runs import complete, finished
 from torch.nn.functional import interpolate, normalize
 
+from sd_core.cameras import turntable
 from sd_core.encoders.features import FeatureExtractor
-from sd_core.picture_folder import read_picture
+from sd_core.experiment import Experiment
 from sd_core.pictures import contact_sheet, save_png
+from sd_core.plugins import load_plugins
+from sd_core.run_folder import RunFolder
+from sd_core.saved_scene import load_scene
 from sd_core.shapes import Images
 from sd_core.tables import markdown
 from sd_toybox.model.encoders import ENCODERS
@@ -62,14 +66,13 @@ def crops() -> str:
     extractor = FeatureExtractor(ENCODERS.features, device=torch.device("cpu"))
     rows, pictures = [], []
     for name in CROPS:
-        folder = RUNS / f"crops_{name}"
-        picture = _picture_of(folder)
+        picture = _picture_of(RUNS / f"crops_{name}")
         tokens = normalize(extractor(_windows(picture)).whole.double(), dim=1)
         cosines = (tokens @ tokens.T)[*torch.triu_indices(len(tokens), len(tokens), offset=1)]
-        rows.append([name, f"{cosines.mean():.3f}", f"{minutes(folder):.1f}"])
+        rows.append([name, f"{cosines.mean():.3f}"])
         pictures.append(interpolate(picture, scale_factor=3))
     save_png(IMAGES / "esd_crops.png", contact_sheet(torch.cat(pictures), len(CROPS)))
-    return markdown(["method", "mean cosine of two windows", "minutes"], rows)
+    return markdown(["method", "mean cosine of two windows"], rows)
 
 
 def _make_crops(name: str) -> None:
@@ -79,7 +82,10 @@ def _make_crops(name: str) -> None:
 
 
 def _picture_of(folder: Path) -> Images:
-    return read_picture(folder / "final" / "contact_sheet.png")[None, :, :SIZE, :SIZE]
+    run, table = RunFolder.open(folder)
+    scene = load_scene(run, Experiment(table, load_plugins()), device=torch.device("cpu"))
+    with torch.no_grad():
+        return scene.renderer.preview(turntable(1)).images
 
 
 def _windows(picture: Images) -> Images:
