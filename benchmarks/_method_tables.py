@@ -33,7 +33,7 @@ CAPTION = (
     "views that show the toy at all; front of seen: of these, the front. IV of seeds: the entropy "
     "of what CLIP says of all seeds of a prompt, in nats; alike: the mean cosine of two seeds' "
     "features. Minutes are the median of a run on one thread, with whatever else the machine did "
-    "at that time."
+    "at that time, pauses included."
 )
 BESIDE_VSD = (
     *("less VSD", "prompts", "faces: fewer, as many, more", "pose entropy, both seen"),
