@@ -12,9 +12,12 @@ from _report import machine, write_section
 from _toys import cameras_at, four_sides
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from sd_core.encoders.features import FeatureExtractor
+from sd_core.prior import PriorContext
 from sd_core.tables import markdown
+from sd_guidance_usd.foreground import foreground_mask, principal_axis, towards_the_object
 from sd_guidance_usd.matching import (
     MatchingClassifier,
     MatchingOptions,
@@ -25,6 +28,7 @@ from sd_guidance_usd.matching import (
 from sd_guidance_usd.phrases import text_of
 from sd_guidance_usd.text_classifier import TextClassifier
 from sd_toybox.model.folders import CLIP, shipped_folder
+from sd_toybox.model.toybox_prior import ToyboxOptions, build
 from sd_toybox.world.kinds import COLOURS, KINDS
 from sd_toybox.world.pictures import world_pictures
 from sd_toybox.world.poses import POSES, pose_indices
@@ -104,6 +108,25 @@ def judged_by_text(model: str, *, with_prompt: bool) -> tuple[Probabilities, Lab
     return torch.cat(probabilities), torch.cat(labels)
 
 
+@torch.no_grad()
+def polarities(extractor: FeatureExtractor) -> dict[str, int]:
+    """In how many kinds' templates the object is on, and not what is around it."""
+    prior = build(ToyboxOptions(), PriorContext(torch.device("cpu")))
+    right = {"the border": 0, "the network's attention": 0}
+    for kind, colour, _ in subjects():
+        pictures = four_sides(kind, colour)
+        patches = extractor(pictures).patches
+        size = patches.shape[1], patches.shape[2]
+        object_ = (pictures != pictures[:, :, :1, :1]).any(dim=1, keepdim=True).float()
+        true = adaptive_avg_pool2d(object_, size)[:, 0] > 0.5
+        attended = adaptive_avg_pool2d(prior.saliency(pictures, f"a {colour} {kind}"), size)
+        for name, saliency in zip(right, (None, attended), strict=True):
+            axis = towards_the_object(principal_axis(patches), patches, saliency)
+            found = foreground_mask(axis.scores(patches))
+            right[name] += bool((found == true).float().mean() > 0.5)
+    return right
+
+
 def scores(probabilities: Probabilities, labels: Labels) -> list[float]:
     """Accuracy; precision, recall and F1 averaged over classes; mean probability of what is so."""
     named = probabilities.argmax(dim=1)
@@ -134,6 +157,10 @@ def main() -> None:
     for told, with_prompt in {"a red bear, side view": True, "side view": False}.items():
         row = [f"{score:.2f}" for score in scores(*judged_by_text(model, with_prompt=with_prompt))]
         rows.append(["none: kind text", "CLIP's own", f"to texts, '{told}'", *row])
+    turned = ", ".join(
+        f"by {name} in {count} of {len(KINDS)} kinds"
+        for name, count in polarities(extractor).items()
+    )
     header = ["templates show", "values", "similarity"]
     header += ["accuracy", "precision", "recall", "F1", "p(right pose)"]
     lines = [
@@ -149,6 +176,7 @@ def main() -> None:
         "left from right: the rows of texture are no forecast for DINOv2. "
         "The kind text has the three views of this CLIP's captions for classes, of which side is "
         "true of half the views, so that its rows are not to be compared with those above them. "
+        f"The object is told from what is around it {turned} (templates as they are). "
         f"{machine('sd-guidance-usd', 'sd-toybox', 'torch')}; made by "
         "`nox -s benchmarks -- pose_classifier`.",
     ]

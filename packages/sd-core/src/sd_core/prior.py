@@ -11,7 +11,7 @@ from sd_core.cameras import CameraBatch
 from sd_core.condition import Condition, Texts
 from sd_core.estimator import AbstractNoiseEstimator, EstimatorOptions
 from sd_core.noising import NoiseSchedule
-from sd_core.shapes import Images, Latents, PerSample, Timesteps
+from sd_core.shapes import Images, Latents, PerSample, Saliency, Timesteps
 from sd_core.text_guidance import classifier_free_guidance, perpendicular_negatives
 
 
@@ -78,6 +78,11 @@ class AbstractPrior(ABC):
             torch.cat(each), t.repeat(count), Condition.concatenate(conditions)
         )
         return predicted.chunk(count)
+
+    def saliency(self, images: Images, prompt: str) -> Saliency | None:
+        """Where each picture shows what the prompt names, by the model itself, in any unit. None
+        from a prior that does not know."""
+        return None
 
     def between(self, near: Condition, far: Condition, share: PerSample) -> Condition:
         """What lies between two texts, share·near + (1 - share)·far, in the prior's own terms."""

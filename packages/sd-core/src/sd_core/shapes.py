@@ -12,6 +12,8 @@ Images = Float[Tensor, "batch channels height width"]
 # What the prior diffuses: VAE latents, or pictures themselves for a prior without an encoder. Its
 # axes have names of their own, so that one function may take both.
 Latents = Float[Tensor, "batch latent_channels latent_height latent_width"]
+# Where pictures show something, on any grid: higher where they do.
+Saliency = Float[Tensor, "batch rows columns"]
 # One number for each sample, such as a weight or a scale.
 PerSample = Float[Tensor, "batch"]
 # Diffusion times as indices into the noise schedule: 0 is almost clean, len(schedule) - 1 noise.

@@ -1,6 +1,7 @@
 """The classifier that the options name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +15,7 @@ from sd_core.errors import ConfigError
 from sd_core.guidance import GuidanceContext
 from sd_core.prior import AbstractPrior
 from sd_core.priors.exact import ExactPrior
-from sd_core.shapes import Images
+from sd_core.shapes import Images, Saliency
 from sd_guidance_usd.classifier import PictureClassifier
 from sd_guidance_usd.exact_classifier import ExactClassifier
 from sd_guidance_usd.matching import MatchingClassifier
@@ -86,7 +87,19 @@ def build_matching(config: USDOptions, context: GuidanceContext) -> MatchingClas
         found = kept_pictures(context.folder / "templates", make, order=order)
     pictures = {name: picture.to(prior.device) for name, picture in found.items()}
     templates = with_mirrored(pictures, options.mirrored)
+    if options.polarity == "attention":
+        templates = replace(templates, saliency=_attention(context, templates.pictures))
     return MatchingClassifier(templates, extractor=extractor, options=options, generator=copying)
+
+
+def _attention(context: GuidanceContext, pictures: Images) -> Saliency:
+    found = context.prior.saliency(pictures, context.prompt.text)
+    if found is None:
+        raise ConfigError(
+            "guidance.classifier.polarity is attention, but this prior has no attention to words. "
+            "Set it to border."
+        )
+    return found
 
 
 def build_extractor(options: ClassifierOptions, prior: AbstractPrior) -> FeatureExtractor:
@@ -164,6 +177,7 @@ class OwnClassifier:
         self._name, self._asked = name, found
 
     def log_probabilities(self, images: Images) -> LogProbabilities:
+        """Where a probability is rounded to 0 it has no slope."""
         probabilities: Tensor = self._asked(images)
         self._check(probabilities, images)
         return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()

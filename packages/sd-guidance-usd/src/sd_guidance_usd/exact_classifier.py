@@ -35,7 +35,8 @@ class ExactClassifier:
         if bool((self._member_of.sum(dim=0) != rows[0].long()).any()):
             raise ConfigError(
                 f"not every member of '{prompt}' is in exactly one class. Give each picture one "
-                f"of the prompts: {', '.join(repr(text) for text in texts)}."
+                f"of the prompts {', '.join(repr(text) for text in texts)}, or name the classes "
+                "that there are in guidance.classifier.phrases."
             )
 
     def log_of_noisy(self, noisy: Latents, t: Timesteps, condition: Condition) -> LogProbabilities:

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sd_core.shapes import Saliency
+
 Patches = Float[Tensor, "batch rows columns width"]
 PatchMask = Bool[Tensor, "batch rows columns"]
 PatchScores = Float[Tensor, "batch rows columns"]
@@ -52,7 +54,7 @@ def or_everything(mask: PatchMask) -> PatchMask:
 
 
 def towards_the_object(
-    axis: PrincipalAxis, patches: Patches, saliency: PatchScores | None = None
+    axis: PrincipalAxis, patches: Patches, saliency: Saliency | None = None
 ) -> PrincipalAxis:
     """The axis with the sign under which the object is on.
 

@@ -18,12 +18,11 @@ from torch.nn.functional import interpolate, normalize
 from sd_core.config import Options, option
 from sd_core.encoders.features import Extractor
 from sd_core.errors import ConfigError
-from sd_core.shapes import Images
+from sd_core.shapes import Images, Saliency
 from sd_guidance_usd.augmentation import colour_jitter, noise_and_shape
 from sd_guidance_usd.foreground import (
     Patches,
     PatchMask,
-    PatchScores,
     foreground_mask,
     principal_axis,
     towards_the_object,
@@ -153,7 +152,7 @@ class Templates:
 
     classes: tuple[str, ...]
     pictures: Float[Tensor, "classes 3 height width"]
-    saliency: PatchScores | None = None
+    saliency: Saliency | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.pictures):

@@ -60,6 +60,12 @@ class ClassifierOptions(MatchingOptions):
     candidates: int = option(
         16, "matching without `templates`: so many pictures of each phrase.", ge=1
     )
+    polarity: Literal["border", "attention"] = option(
+        "border",
+        "matching: which end of the patches' first principal component is the object. border: the "
+        "one with less of the templates' borders. attention (the paper's): the one with more of "
+        "the network's attention to the prompt's words.",
+    )
     mirrored: tuple[str, ...] | None = option(
         None,
         "matching: templates that count the other way round, too, as the class mirrored_NAME. By "
@@ -103,7 +109,7 @@ class ClassifierOptions(MatchingOptions):
 # What counts for one kind alone.
 OF_MATCHING = (
     *sorted(MatchingOptions.model_fields.keys() - {"model", "size"}),
-    *("templates", "candidates", "mirrored"),
+    *("templates", "candidates", "polarity", "mirrored"),
 )
 OF_TEXT = ("whole_phrases", "text_temperature")
 OF_AN_ENCODER = ("model", "size")

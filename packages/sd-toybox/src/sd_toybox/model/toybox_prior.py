@@ -15,7 +15,7 @@ from sd_core.priors.diffusion.latent_codec import Posterior
 from sd_core.priors.diffusion.lora import LoraOptions
 from sd_core.priors.diffusion.stable_diffusion import Precision, StableDiffusionOptions
 from sd_core.priors.diffusion.stable_diffusion import build as build_stable_diffusion
-from sd_core.shapes import Images, Latents, PerSample, Timesteps
+from sd_core.shapes import Images, Latents, PerSample, Saliency, Timesteps
 from sd_toybox.model.folders import CLIP, find_folder
 from sd_toybox.world.captions import parse_caption
 
@@ -74,6 +74,9 @@ class ToyboxPrior(AbstractPrior):
 
     def between(self, near: Condition, far: Condition, share: PerSample) -> Condition:
         return self.inner.between(near, far, share)
+
+    def saliency(self, images: Images, prompt: str) -> Saliency | None:
+        return self.inner.saliency(images, prompt)
 
     def new_estimator(
         self, *, view_conditioned: bool, options: EstimatorOptions
