@@ -32,8 +32,9 @@ def commit() -> str:
 
 def made_with(records: Collection[Mapping[str, Any]]) -> str:
     """The machines and the commits of all."""
-    found = [{record[key] for record in records} for key in ("machine", "commit")]
-    machines, commits = map(sorted, found)
+    machines = sorted({record["machine"] for record in records})
+    # A record of several runs may have several.
+    commits = sorted({each for record in records for each in record["commit"].split(", ")})
     return f"{'; '.join(machines)}; commits {', '.join(commits)}"
 
 
