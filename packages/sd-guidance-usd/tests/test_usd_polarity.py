@@ -1,4 +1,4 @@
-"""Which end of the principal component is the object: by the borders, or by the prior's attention."""
+"""Which end of the principal component is the object, by the borders or by attention."""
 
 import pytest
 import torch

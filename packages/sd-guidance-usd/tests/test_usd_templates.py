@@ -9,12 +9,8 @@ from torch import Generator
 from sd_core.encoders.features import Features
 from sd_core.errors import ConfigError
 from sd_core.priors.image_bank import ImageBankPrior
-from sd_guidance_usd.templates import (
-    choose_templates,
-    load_pictures,
-    most_typical,
-    with_mirrored,
-)
+from sd_guidance_usd.candidates import choose_templates, most_typical
+from sd_guidance_usd.templates import load_pictures, with_mirrored
 
 
 def save(folder, name, seed, size=(6, 8)):

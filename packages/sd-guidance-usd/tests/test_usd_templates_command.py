@@ -201,7 +201,7 @@ def test_of_a_mix_the_options_of_its_usd_count(told, world, capsys):
         ),
         (
             ("--output", "out", "--set", 'guidance.classifier.phrases={"../up"="front view"}'),
-            "guidance.classifier.phrases has the class '../up', which cannot be the name of ",
+            "the class '../up' cannot be the name of",
         ),
         (
             ("--output", "out", "--set", "guidance.wanted.frnt=1"),
@@ -357,3 +357,44 @@ def test_what_is_no_choice_is_refused(body):
 
 def test_a_choice_is_read_as_it_was_posted():
     assert read_picks(GOOD, [FEW] * 3) == [Pick(1), Pick(3, mirrored=True), Pick(0)]
+
+
+# pictures of one's own
+
+
+def own_pictures(root):
+    """Three fronts, a side and two backs, one of them larger."""
+    for seed, name in enumerate(["front/a", "front/b", "front/c", "side/a", "back/a", "back/b"]):
+        size = 16 if name == "back/b" else 8
+        levels = np.random.default_rng(seed).integers(256, size=(size, size, 3), dtype=np.uint8)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(levels).save(root / f"{name}.png")
+    return root
+
+
+def test_one_can_choose_among_pictures_of_ones_own(told, world, tmp_path, capsys):
+    own_pictures(tmp_path / "mine")
+    model = (f"guidance.classifier.model={world[1]}",)
+    assert main(told("--with", "pictures=mine", "--output", "out", settings_of=model)) == 0
+    sheet = pixels("out/candidates.png")
+    assert sheet.shape == (3 * 16, 3 * 16, 3)  # rows by name: back, front, side
+    assert np.array_equal(sheet[:16, 16:32], pixels("mine/back/b.png"))
+    assert (sheet[:16, 32:] == 255).all() and (sheet[32:, 16:] == 255).all()
+    assert np.array_equal(pixels("out/templates/side.png"), pixels("out/candidates/side/00.png"))
+    assert "pictures of '" not in capsys.readouterr().out  # the prior made none
+
+
+def test_folders_without_classes_are_refused(told, tmp_path, capsys):
+    (tmp_path / "mine" / "front").mkdir(parents=True)
+    line = refused(capsys, told("--with", "pictures=mine", "--output", "out", settings_of=()))
+    assert line == (
+        "pictures is 'mine', which has 0 folders of pictures. Give one with a folder for each "
+        "class, such as front, side and back. A folder with one picture of each is for "
+        "guidance.classifier.templates."
+    )
+
+
+def test_what_is_for_making_pictures_is_refused_beside_ones_own(told, tmp_path, capsys):
+    own_pictures(tmp_path / "mine")
+    line = refused(capsys, told("--with", "pictures=mine", "--output", "out"))
+    assert line.startswith("guidance.classifier.candidates is for pictures that the prior makes,")

@@ -16,6 +16,7 @@ from sd_core.guidance import GuidanceContext
 from sd_core.prior import AbstractPrior
 from sd_core.priors.exact import ExactPrior
 from sd_core.shapes import Images, Saliency
+from sd_guidance_usd.candidates import choose_templates
 from sd_guidance_usd.classifier import PictureClassifier
 from sd_guidance_usd.exact_classifier import ExactClassifier
 from sd_guidance_usd.matching import MatchingClassifier
@@ -26,7 +27,6 @@ from sd_guidance_usd.rectifier import LogProbabilities, wanted_shares
 from sd_guidance_usd.templates import (
     Pictures,
     check_file_names,
-    choose_templates,
     class_names,
     kept_pictures,
     load_pictures,
@@ -76,7 +76,7 @@ def build_matching(config: USDOptions, context: GuidanceContext) -> MatchingClas
     )
     make: Callable[[], Pictures]
     if options.templates is None:
-        check_phrases(config)
+        check_classes(config, tuple(options.phrases))
         make = partial(_new_pictures, options, context, extractor, making)
     else:
         make = partial(load_pictures, Path(options.templates))
@@ -108,9 +108,8 @@ def build_extractor(options: ClassifierOptions, prior: AbstractPrior) -> Feature
     return FeatureExtractor(model, device=prior.device, size=options.size)
 
 
-def check_phrases(config: USDOptions) -> None:
+def check_classes(config: USDOptions, names: tuple[str, ...]) -> None:
     """What is wrong with the classes is told before the prior makes any picture."""
-    names = tuple(config.classifier.phrases)
     check_file_names(names)
     wanted_shares(class_names(names, config.classifier.mirrored), config.wanted, config.only)
 

@@ -1,4 +1,4 @@
-"""Whether the pictures that the prior makes of each class's phrase differ at all."""
+"""Whether the pictures of each class differ at all."""
 
 import warnings
 from collections.abc import Mapping
@@ -40,13 +40,13 @@ def _mean_without(units: Float[Tensor, "pictures width"], index: int) -> Float[T
 
 
 def warn_if_alike(wholes: Wholes) -> None:
-    """Below half way from chance to all, the phrases mean little to the prior."""
+    """Below half way from chance to all; of the prior's own, the phrases mean little to it."""
     if len(wholes) < 2 or min(len(whole) for whole in wholes.values()) < 2:
         return
     chance, found = 1 / len(wholes), share_at_home(wholes)
     if found < (1 + chance) / 2:
         warnings.warn(
-            f"the prior's pictures of {', '.join(wholes)} look alike: {found:.0%} of them are "
+            f"the pictures of {', '.join(wholes)} look alike: {found:.0%} of them are "
             f"nearest to their own class, {chance:.0%} would be by chance, so that templates "
             "chosen from them tell little. Choose some by hand: score-distill templates, or a "
             "folder in classifier.templates.",

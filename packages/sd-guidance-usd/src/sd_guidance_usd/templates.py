@@ -1,37 +1,29 @@
-"""One picture for each pose: from a folder, or chosen from what the prior itself makes.
-
-In a folder they have 8 bits a channel, so those that the prior makes are rounded to 8 bits before
-anything is done with them: a resumed run, which reads them, has the same.
-"""
+"""One picture for each pose, as files in a folder and as what a classifier takes."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Generator, Tensor
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sd_core.atomic import new_folder
-from sd_core.encoders.features import Extractor
 from sd_core.errors import ConfigError
 from sd_core.picture_folder import picture_files, read_picture
-from sd_core.pictures import save_png, to_bytes
-from sd_core.prior import AbstractPrior
-from sd_core.shapes import Images
+from sd_core.pictures import save_png
 from sd_guidance_usd.matching import Templates
-from sd_guidance_usd.prior_pictures import AT_ONCE, PriorPictures
-from sd_guidance_usd.separation import warn_if_alike
 
 # By class.
 Pictures = Mapping[str, Float[Tensor, "3 height width"]]
 
 MIRRORED = "mirrored_"
 USUALLY_MIRRORED = "side"
+Name = TypeVar("Name")
 _FILE_NAME = re.compile(r"\w[\w -]{0,63}")
 
 
@@ -49,12 +41,12 @@ def load_pictures(folder: Path) -> dict[str, Float[Tensor, "3 height width"]]:
                 f"both {one.name} and {other.name} in '{folder}' are templates of '{one.stem}'. "
                 "Remove one."
             )
-    return _of_one_size({path.stem: read_picture(path) for path in paths})
+    return of_one_size({path.stem: read_picture(path) for path in paths})
 
 
-def _of_one_size(
-    pictures: Mapping[str, Float[Tensor, "3 _ _"]],
-) -> dict[str, Float[Tensor, "3 height width"]]:
+def of_one_size(
+    pictures: Mapping[Name, Float[Tensor, "3 _ _"]],
+) -> dict[Name, Float[Tensor, "3 height width"]]:
     """Stretched to the largest height and width; an encoder stretches them to its own anyway."""
     sizes = [picture.shape[1:] for picture in pictures.values()]
     size = [max(lengths) for lengths in zip(*sizes, strict=True)]
@@ -124,49 +116,10 @@ def check_file_names(names: Iterable[str]) -> None:
     for name in names:
         if not _FILE_NAME.fullmatch(name):
             raise ConfigError(
-                f"guidance.classifier.phrases has the class {name!r}, which cannot be the name of "
-                "a picture's file. Use letters, digits, spaces, hyphens and underscores."
+                f"the class {name!r} cannot be the name of a picture's file. Use letters, "
+                "digits, spaces, hyphens and underscores."
             )
-
-
-@torch.no_grad()
-def candidate_pictures(
-    prior: AbstractPrior, text: str, *, count: int, generator: Generator
-) -> Images:
-    """The prior's own pictures of a text, rounded to 8 bits."""
-    own = PriorPictures(prior, text, negative="", scale=7.5, count=count, steps=25)
-    decoded = [prior.decode(some) for some in torch.split(own.sample(generator), AT_ONCE)]
-    return _pictures(to_bytes(torch.cat(decoded))).to(prior.device)
-
-
-@torch.no_grad()
-def choose_templates(
-    prior: AbstractPrior,
-    texts: Mapping[str, str],
-    extractor: Extractor,
-    *,
-    candidates: int,
-    generator: Generator,
-) -> dict[str, Float[Tensor, "3 height width"]]:
-    """For each class the most typical of the prior's own pictures of its text."""
-    found, wholes = {}, {}
-    for name, text in texts.items():
-        pictures = candidate_pictures(prior, text, count=candidates, generator=generator)
-        wholes[name] = extractor(pictures).whole
-        found[name] = pictures[most_typical(wholes[name])]
-    warn_if_alike(wholes)
-    return found
-
-
-def most_typical(features: Float[Tensor, "pictures width"]) -> int:
-    """The medoid by cosines: argmax_i Σ_j cos(f_i, f_j). What a noisy text gets wrong is few."""
-    unit = features / features.norm(dim=1, keepdim=True)
-    return int((unit @ unit.T).sum(dim=1).argmax())
 
 
 def _paths(folder: Path) -> list[Path]:
     return picture_files(folder) if folder.is_dir() else []
-
-
-def _pictures(levels: UInt8[np.ndarray, "batch height width 3"]) -> Images:
-    return torch.from_numpy(levels).movedim(-1, 1).contiguous().float() / 255

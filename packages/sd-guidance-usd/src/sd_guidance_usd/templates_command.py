@@ -1,4 +1,5 @@
-"""`score-distill templates`: what the prior makes of each class's phrase, to choose templates from.
+"""`score-distill templates`: what the prior makes of each class's phrase, or what somebody else
+made, to choose templates from.
 
 FOLDER/templates/CLASS.png       the choice, for `guidance.classifier.templates`
 FOLDER/candidates/CLASS/00.png   every picture
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 from pydantic import model_validator
-from torch import Generator
+from torch import Generator, Tensor
 
 from sd_core.atomic import disk_errors
 from sd_core.building import build_prior
@@ -25,17 +26,24 @@ from sd_core.pictures import contact_sheet, save_png
 from sd_core.prior import AbstractPrior
 from sd_core.priors.exact import ExactPrior
 from sd_core.shapes import Images
+from sd_guidance_usd.candidates import candidate_pictures, most_typical, read_candidates
 from sd_guidance_usd.choice_server import ChoiceServer, Pick, Question
-from sd_guidance_usd.classifiers import build_extractor, check_phrases
+from sd_guidance_usd.classifiers import build_extractor, check_classes
 from sd_guidance_usd.options import USDOptions, told_for_making
 from sd_guidance_usd.phrases import text_of
 from sd_guidance_usd.separation import TemplatesLookAlike, Wholes, warn_if_alike
-from sd_guidance_usd.templates import candidate_pictures, most_typical, save_pictures
+from sd_guidance_usd.templates import save_pictures
 
 
 class TemplatesOptions(Options):
-    """Whether a person chooses."""
+    """What there is to choose from, and whether a person chooses."""
 
+    pictures: str | None = option(
+        None,
+        "Pictures to choose from, instead of the prior's: a folder with a folder for each class, "
+        "such as front, side and back. Sketches, too.",
+        min_length=1,
+    )
     serve: bool = option(
         False, "Then show all of them in a web page on this machine, to choose and to mirror."
     )
@@ -53,21 +61,21 @@ def make_templates(options: TemplatesOptions, context: CommandContext) -> None:
     experiment = context.experiment
     every = usds_of(experiment)
     config = every[0][1]
-    check_phrases(config)
+    given = _given(options, config)
+    check_classes(config, tuple(given or config.classifier.phrases))
     folder = _free(context.output)
     with ExitStack() as held:
         # Pictures take a while: a port that is taken and a missing encoder are told before.
         server = held.enter_context(ChoiceServer(options.port)) if options.serve else None
         prior = build_prior(experiment)
         extractor = build_extractor(config.classifier, prior)
-        candidates = _sample(experiment, config, prior)
+        candidates = given or _sample(experiment, config, prior)
         files = [_save_candidates(folder, name, found) for name, found in candidates.items()]
-        save_png(
-            folder / "candidates.png",
-            contact_sheet(torch.cat(list(candidates.values())), config.classifier.candidates),
-        )
+        save_png(folder / "candidates.png", _sheet(list(candidates.values())))
         with torch.no_grad():
-            wholes = {name: extractor(each).whole for name, each in candidates.items()}
+            wholes = {
+                name: extractor(each.to(prior.device)).whole for name, each in candidates.items()
+            }
         _tell_if_alike(wholes, folder / "candidates.png", served=options.serve)
         picks = [Pick(most_typical(whole)) for whole in wholes.values()]
 
@@ -133,6 +141,25 @@ def _free(folder: Path | None) -> Path:
                 f"{folder} exists and is not an empty folder. Choose another with --output."
             )
     return folder
+
+
+def _given(options: TemplatesOptions, config: USDOptions) -> dict[str, Images]:
+    """The user's own pictures, if there are any."""
+    if options.pictures is None:
+        return {}
+    for name in told_for_making(config.classifier):
+        raise ConfigError(
+            f"guidance.classifier.{name} is for pictures that the prior makes, but pictures are "
+            "given. Remove one."
+        )
+    return read_candidates(Path(options.pictures).expanduser())
+
+
+def _sheet(rows: Sequence[Images]) -> Tensor:
+    """A row for each class, on white where one has fewer pictures."""
+    columns = max(map(len, rows))
+    full = [torch.cat([row, row.new_ones(columns - len(row), *row.shape[1:])]) for row in rows]
+    return contact_sheet(torch.cat(full), columns)
 
 
 def _sample(experiment: Experiment, config: USDOptions, prior: AbstractPrior) -> dict[str, Images]:
