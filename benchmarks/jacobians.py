@@ -1,0 +1,141 @@
+"""What USD's slope loses when the network, or the decoder too, is not differentiated.
+
+    python benchmarks/jacobians.py
+
+True views of the toybox's toys are noised; ∇ log r is taken in the three ways of `jacobian`, with
+the matching classifier, and beside them exactly, over a bank of 2,000 latents of the same toy. What
+each way costs is in guidance_cost.py. Some minutes of one core.
+"""
+
+import statistics
+from collections.abc import Iterator
+from math import pi
+from typing import get_args
+
+import torch
+from _report import machine, write_section
+from _toys import cameras_at, four_sides
+from jaxtyping import Float
+from torch import Generator, Tensor
+from torch.nn.functional import cosine_similarity
+
+from sd_core.condition import Texts
+from sd_core.encoders.features import FeatureExtractor
+from sd_core.noising import Noised, draw
+from sd_core.prior import AbstractPrior, PriorContext
+from sd_core.priors.bank import bank_log_likelihood
+from sd_core.shapes import Latents
+from sd_core.tables import markdown
+from sd_guidance_usd.matching import MatchingClassifier, MatchingOptions, Templates
+from sd_guidance_usd.pose_judge import Jacobian, PictureJudge
+from sd_guidance_usd.rectifier import LogProbabilities, log_rectifier
+from sd_toybox.model.folders import CLIP, shipped_folder
+from sd_toybox.model.toybox_prior import ToyboxOptions, build
+from sd_toybox.world.pictures import world_pictures
+from sd_toybox.world.poses import POSES, pose_indices
+from sd_toybox.world.samples import sample_world_cameras
+
+TOYS = (("bear", "red"), ("robot", "purple"), ("mug", "green"))
+TIMES, SCALES = (100, 300, 500, 600, 700, 800), (1.0, 7.5)
+VIEWS, BANK = 24, 2000
+WAYS: tuple[Jacobian, ...] = get_args(Jacobian)
+EXACT = "exact"
+FLAT = 1e-4  # of a slope: where the pose is certain, log r is constant
+# How often the world's pictures show each of POSES: the rectifier that is wanted here.
+SEEN = torch.tensor([0.75, 0.1, 0.05, 0.1])
+
+Slopes = dict[str, Float[Tensor, "views numbers"]]
+
+
+def log_r(seen: LogProbabilities) -> Float[Tensor, " views"]:
+    return log_rectifier(seen, SEEN.expand_as(seen), torch.full((4,), 0.25))
+
+
+class Toy:
+    """A toy's views, its classifier, and the latents of its world."""
+
+    def __init__(self, kind: str, colour: str, prior: AbstractPrior, generator: Generator) -> None:
+        self.prior, self.text = prior, f"a {colour} {kind}"
+        azimuth = 2 * pi * (torch.arange(VIEWS) + 0.5) / VIEWS
+        self.views = prior.encode(world_pictures(kind, colour, cameras_at(azimuth)))
+        self.classifier = MatchingClassifier(
+            Templates(POSES, four_sides(kind, colour)),
+            extractor=FeatureExtractor(str(shipped_folder() / CLIP), device=prior.device),
+            options=MatchingOptions(augmentations=0, patch_temperature=0.2),
+            generator=Generator().manual_seed(1),
+        )
+        cameras = sample_world_cameras(BANK, generator)
+        parts = [cameras.select(some) for some in torch.arange(BANK).split(100)]
+        self.bank: Latents = torch.cat(
+            [prior.encode(world_pictures(kind, colour, part)) for part in parts]
+        )
+        self.pose = pose_indices(cameras.azimuth)
+
+    def slopes(self, t: int, scale: float, generator: Generator) -> Slopes:
+        """∇_{x_t} log r in each way, for the same noised views."""
+        noised = draw(self.prior.schedule, self.views, torch.full((VIEWS,), t), generator)
+        found = {way: self._judged(noised, scale, way) for way in WAYS}
+        return {name: each.flatten(1) for name, each in (found | self._exact(noised)).items()}
+
+    def _judged(self, noised: Noised, scale: float, way: Jacobian) -> Latents:
+        texts = Texts(*(self.prior.encode_text([each] * VIEWS) for each in (self.text, "")))
+        with torch.set_grad_enabled(way == "full"):
+            noised.noisy.requires_grad_(way == "full")
+            noise = self.prior.predict_guided(noised.noisy, noised.t, texts, scale=scale)
+        judge = PictureJudge(self.classifier, self.prior, way)
+        return judge.slope(noised, noise, log_r)[1]
+
+    def _exact(self, noised: Noised) -> dict[str, Latents]:
+        noisy = noised.noisy.detach().requires_grad_()
+        alpha = self.prior.schedule.alpha(noised.t, noisy)
+        sigma = self.prior.schedule.sigma(noised.t, noisy)
+        members = bank_log_likelihood(noisy, self.bank, alpha, sigma).log_softmax(dim=1)
+        of_poses = [members[:, self.pose == each].logsumexp(dim=1) for each in range(len(POSES))]
+        (slope,) = torch.autograd.grad(log_r(torch.stack(of_poses, dim=1)).sum(), noisy)
+        return {EXACT: slope}
+
+
+def rows(toys: list[Toy], generator: Generator) -> Iterator[list[str]]:
+    for scale in SCALES:
+        for t in TIMES:
+            each = [toy.slopes(t, scale, generator) for toy in toys]
+            found = {name: torch.cat([one[name] for one in each]) for name in each[0]}
+            row = [f"{scale:g}", str(t)]
+            row += [f"{_alike(found[way], found['full'])}" for way in WAYS if way != "full"]
+            row += [f"{_alike(found[way], found[EXACT])}" for way in WAYS]
+            yield row
+
+
+def _alike(one: Tensor, other: Tensor) -> str:
+    """Cosine, and length of the one over that of the other: medians over the views."""
+    if float(other.norm(dim=1).median()) < FLAT:
+        return "–"
+    cosine = cosine_similarity(one, other, dim=1).tolist()
+    ratio = (one.norm(dim=1) / other.norm(dim=1)).tolist()
+    return f"{statistics.median(cosine):.2f} ({statistics.median(ratio):.2g} ×)"
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    prior, generator = build(ToyboxOptions(), PriorContext(torch.device("cpu"))), Generator()
+    generator.manual_seed(0)
+    toys = [Toy(*toy, prior, generator) for toy in TOYS]
+    header = ["scale", "t", "vae to full", "none to full"]
+    header += [f"{way} to {EXACT}" for way in WAYS]
+    write_section(
+        "jacobians",
+        f"""## What USD's slope loses
+
+{markdown(header, list(rows(toys, generator)))}
+
+Cosine of ∇ log r with the one it is compared with, and its length beside that one's: medians over
+{VIEWS} views each of {len(TOYS)} toys, by the matching classifier at x̂0, and exactly over the
+latents of {BANK} pictures of the same toy; "–" where that is flat, as the pose is certain. p̄ is how
+often the world shows each pose. What `full`, `vae` and `none` cost is in "A step with each method".
+{machine("sd-guidance-usd", "sd-toybox", "torch")}; made by `nox -s benchmarks -- jacobians`.
+""",
+    )
+
+
+if __name__ == "__main__":
+    main()
