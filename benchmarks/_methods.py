@@ -16,7 +16,7 @@ EVERYWHERE = (
 
 def matching(where: str) -> tuple[str, ...]:
     """USD's classifier, with what suits the toybox's features."""
-    words = [*(f"{where}.classifier.{each}" for each in MATCHING), f"{where}.jacobian=vae"]
+    words = [f"{where}.classifier.{each}" for each in MATCHING]
     return tuple(word for each in words for word in ("--set", each))
 
 

@@ -36,7 +36,8 @@ from sd_toybox.world.poses import POSES, pose_indices
 from sd_toybox.world.samples import sample_world_cameras
 
 TOYS = (("bear", "red"), ("robot", "purple"), ("mug", "green"))
-TIMES, SCALES = (100, 300, 500, 600, 700, 800), (1.0, 7.5)
+TIMES = (100, 300, 500, 600, 700, 800)
+JUDGED = {"text": 1.0, "guided": 7.5}  # whose x̂0, and its guidance
 VIEWS, BANK = 24, 2000
 WAYS: tuple[Jacobian, ...] = get_args(Jacobian)
 EXACT = "exact"
@@ -96,11 +97,11 @@ class Toy:
 
 
 def rows(toys: list[Toy], generator: Generator) -> Iterator[list[str]]:
-    for scale in SCALES:
+    for judged, scale in JUDGED.items():
         for t in TIMES:
             each = [toy.slopes(t, scale, generator) for toy in toys]
             found = {name: torch.cat([one[name] for one in each]) for name in each[0]}
-            row = [f"{scale:g}", str(t)]
+            row = [judged, str(t)]
             row += [f"{_alike(found[way], found['full'])}" for way in WAYS if way != "full"]
             row += [f"{_alike(found[way], found[EXACT])}" for way in WAYS]
             yield row
@@ -120,7 +121,7 @@ def main() -> None:
     prior, generator = build(ToyboxOptions(), PriorContext(torch.device("cpu"))), Generator()
     generator.manual_seed(0)
     toys = [Toy(*toy, prior, generator) for toy in TOYS]
-    header = ["scale", "t", "vae to full", "none to full"]
+    header = ["judged", "t", "vae to full", "none to full"]
     header += [f"{way} to {EXACT}" for way in WAYS]
     write_section(
         "jacobians",
@@ -131,7 +132,8 @@ def main() -> None:
 Cosine of ∇ log r with the one it is compared with, and its length beside that one's: medians over
 {VIEWS} views each of {len(TOYS)} toys, by the matching classifier at x̂0, and exactly over the
 latents of {BANK} pictures of the same toy; "–" where that is flat, as the pose is certain. p̄ is how
-often the world shows each pose. What `full`, `vae` and `none` cost is in "A step with each method".
+often the world shows each pose. Judged: at x̂0 of the text alone, or under guidance of
+{JUDGED["guided"]:g}. What `full`, `vae` and `none` cost is in "A step with each method".
 {machine("sd-guidance-usd", "sd-toybox", "torch")}; made by `nox -s benchmarks -- jacobians`.
 """,
     )

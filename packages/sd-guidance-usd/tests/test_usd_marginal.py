@@ -96,15 +96,17 @@ def test_the_priors_marginal_is_measured_by_sampling_where_it_is_not_known(monke
     assert torch.equal(again.marginal.shares, measured)
 
 
-def test_the_priors_pictures_are_sampled_as_the_target_is_guided(monkeypatch):
+@pytest.mark.parametrize(("judged", "scale"), [("text", 1), ("guided", 4)])
+def test_the_priors_pictures_are_sampled_as_the_target_is_guided(monkeypatch, judged, scale):
     asked = []
 
-    def sampled(marginal, pictures, judge, generator):
-        asked.append(pictures)
+    def sampled(marginal, pictures, judge, *, generator, judged_scale):
+        asked.append((pictures, judged_scale))
         return marginal.shares
 
     monkeypatch.setattr(usd_module, "sampled_marginal", sampled)
     values = {"marginal": "prior", "prior_samples": 5, "prior_steps": 3, "scale": 4}
+    values["judged"] = judged
     prior = bank()
     within = exact.guidance_context(prior)
     told = within.prompt.model_copy(update={"negative": "a blue fox"})
@@ -117,6 +119,7 @@ def test_the_priors_pictures_are_sampled_as_the_target_is_guided(monkeypatch):
     guided, generator = answer(method, prior)
     latents = exact.some_latents(prior, 4).double()
     method.update_estimator(latents, CAMERAS, guided, step=STEP, generator=generator)
-    (found,) = asked
+    ((found, judged_scale),) = asked
+    assert judged_scale == scale
     assert (found.text, found.negative) == ("a red bear, from afar", "a blue fox")
     assert (found.scale, found.count, found.steps) == (4, 5, 3)

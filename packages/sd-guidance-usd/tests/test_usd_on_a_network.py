@@ -66,11 +66,16 @@ def rectifier(images, t):
     return (corners(images) * 0.5 / SEEN[t // 100]).sum(dim=1).log().sum()
 
 
-def slope_by_hand(prior, method, noised, jacobian):
+def slope_by_hand(prior, method, noised, jacobian, judged="text"):
     alpha = prior.schedule.alpha(noised.t, noised.noisy)
     sigma = prior.schedule.sigma(noised.t, noised.noisy)
     noisy = noised.noisy.detach().clone().requires_grad_()
-    clean = (noisy - sigma * guided_noise(prior, method, noisy, noised.t)) / alpha
+    if judged == "guided":
+        noise = guided_noise(prior, method, noisy, noised.t)
+    else:
+        texts = prior.encode_text([method.prompt.text] * BATCH)
+        noise = prior.predict_noise(noisy, noised.t, texts)
+    clean = (noisy - sigma * noise) / alpha
     if jacobian == "full":
         return torch.autograd.grad(rectifier(prior.decode(clean), noised.t), noisy)[0]
     clean = clean.detach().requires_grad_()
@@ -88,16 +93,19 @@ def slope_by_hand(prior, method, noised, jacobian):
     return alpha * (patches.movedim(1, -1) @ mapping.T.float()).movedim(-1, 1)
 
 
-@pytest.mark.parametrize("jacobian", ["full", "vae", "none"])
-def test_the_gradient_is_the_formula_computed_from_raw_calls(prior, jacobian):
-    method = usd(prior, jacobian=jacobian, scale=SCALE)
+@pytest.mark.parametrize(
+    ("jacobian", "judged"),
+    [("full", "text"), ("vae", "text"), ("none", "text"), ("full", "guided"), ("vae", "guided")],
+)
+def test_the_gradient_is_the_formula_computed_from_raw_calls(prior, jacobian, judged):
+    method = usd(prior, jacobian=jacobian, judged=judged, scale=SCALE)
     guided = answer(method, prior)
     noised = guided.observed.noised
     sigma = prior.schedule.sigma(noised.t, noised.noisy)
     source = guided.observed.source["predicted"].detach()
     with torch.no_grad():
         target = guided_noise(prior, method, noised.noisy, noised.t)
-    slope = slope_by_hand(prior, method, noised, jacobian)
+    slope = slope_by_hand(prior, method, noised, jacobian, judged)
     expected = sigma**2 * (target - sigma * slope - source)
     torch.testing.assert_close(guided.gradient, expected, rtol=1e-3, atol=1e-5)
     told = method.target(noised, CAMERAS, step=STEP, generator=Generator())
@@ -125,7 +133,7 @@ def test_released_judges_the_pose_at_a_noise_of_its_own_and_makes_both_parts_equ
     source = guided.observed.source["predicted"].detach()
     with torch.no_grad():
         plain = sigma**2 * (guided_noise(prior, method, noised.noisy, noised.t) - source)
-    rectified = -(sigma**3) * slope_by_hand(prior, method, again, "full")
+    rectified = -(sigma**3) * slope_by_hand(prior, method, again, "full", "guided")
     lengths = [each.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for each in (plain, rectified)]
     expected = plain + rectified * lengths[0] / lengths[1]
     torch.testing.assert_close(guided.gradient, expected, rtol=1e-3, atol=1e-5)
@@ -161,13 +169,14 @@ def test_the_options_name_what_the_gradient_goes_back_through(prior, jacobian, m
     def watched(ask, part):
         def call(*arguments, **told):
             found = ask(*arguments, **told)
-            if found.requires_grad:
-                found.register_hook(lambda _: gone.add(part))
+            for each in [found] if torch.is_tensor(found) else found:
+                if each.requires_grad:
+                    each.register_hook(lambda _: gone.add(part))
             return found
 
         return call
 
-    for name, part in (("decode", "decoder"), ("predict_guided", "network")):
+    for name, part in (("decode", "decoder"), ("predict_noises", "network")):
         monkeypatch.setattr(prior, name, watched(getattr(prior, name), part))
     method = usd(prior, jacobian=jacobian)
     answer(method, prior)

@@ -128,6 +128,7 @@ class USDOptions(PresetOptions, VSDOptions):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "released": {
+            "judged": "guided",
             "second_noise": True,
             "classifier": {"normalise": "released", "pose_temperature": 0.01},
             "limit": "equal",
@@ -155,6 +156,11 @@ class USDOptions(PresetOptions, VSDOptions):
         64, "marginal = prior: so many pictures, sampled in the first step.", ge=1
     )
     prior_steps: int = option(25, "marginal = prior: steps of DDIM for each.", ge=1, le=250)
+    judged: Literal["text", "guided"] = option(
+        "text",
+        "At which x̂0 the pose is judged. text: that of the prior given the text, which is "
+        "Tweedie's. guided: that under the target's guidance, which shows the front more often.",
+    )
     jacobian: Jacobian = option(
         "full",
         "How far log r is differentiated. full: through the network. vae: through the decoder. "
@@ -221,7 +227,7 @@ class USDOptions(PresetOptions, VSDOptions):
         of_pictures = [
             f"classifier.{name}" for name in self.told_of((*OF_MATCHING, *OF_AN_ENCODER))
         ]
-        return [*of_pictures, *self._unusual(("jacobian", "auxiliary"))]
+        return [*of_pictures, *self._unusual(("judged", "jacobian", "auxiliary"))]
 
     def _unusual(self, names: Sequence[str]) -> list[str]:
         """Those that are not as the preset has them; an empty text is as none."""

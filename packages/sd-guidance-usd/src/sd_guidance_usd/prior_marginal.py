@@ -12,7 +12,12 @@ from sd_guidance_usd.prior_pictures import AT_ONCE, PriorPictures
 
 @torch.no_grad()
 def sampled_marginal(
-    marginal: Marginal, pictures: PriorPictures, judge: AbstractPoseJudge, generator: Generator
+    marginal: Marginal,
+    pictures: PriorPictures,
+    judge: AbstractPoseJudge,
+    *,
+    generator: Generator,
+    judged_scale: float,
 ) -> Float[Tensor, "bins classes"]:
     """p_t(c) = mean of p(c|x_t) over x_t = α·x0 + σ·ε, in the middle of each interval of t."""
     schedule, drawn = pictures.prior.schedule, pictures.sample(generator)
@@ -22,6 +27,6 @@ def sampled_marginal(
         for some in torch.split(drawn, AT_ONCE):
             t = torch.full((len(some),), marginal.middle(place), device=some.device)
             noised = draw(schedule, some, t, generator)
-            seen.append(judge.probabilities(noised, pictures.predict(noised)))
+            seen.append(judge.probabilities(noised, pictures.predict(noised, scale=judged_scale)))
         shares.append(torch.cat(seen).mean(dim=0))
     return torch.stack(shares)

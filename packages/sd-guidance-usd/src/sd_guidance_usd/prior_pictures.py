@@ -41,10 +41,10 @@ class PriorPictures:
         ]
         return torch.cat(made)
 
-    def predict(self, noised: Noised) -> Latents:
+    def predict(self, noised: Noised, *, scale: float) -> Latents:
         """The guided ε, from which x̂0 follows."""
         text, negative = (
             self.prior.encode_text([told] * len(noised)) for told in (self.text, self.negative)
         )
         texts = Texts(text, negative)
-        return self.prior.predict_guided(noised.noisy, noised.t, texts, scale=self.scale)
+        return self.prior.predict_guided(noised.noisy, noised.t, texts, scale=scale)

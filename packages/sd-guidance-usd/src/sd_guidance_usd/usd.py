@@ -16,6 +16,7 @@ from sd_core.prompts import PromptOptions
 from sd_core.residual import ObservedResidual, Prediction
 from sd_core.shapes import Latents, PerSample, Timesteps
 from sd_core.step import Step
+from sd_core.view_conditions import view_conditions
 from sd_guidance_usd.classifiers import build_judge
 from sd_guidance_usd.marginal import Marginal, memory_rate
 from sd_guidance_usd.options import USDOptions
@@ -36,7 +37,7 @@ class USD(VSD):
     """g = w(t)·(ε_p - σ·∇_{x_t} log r - ε_φ), r = Σ_c f(c)/p̄_t(c)·p(c|x_t); eq. 13.
 
     p_t·r is the density of pictures whose poses are distributed as f. p(c|x_t) is read off x̂0, the
-    prior's own guess of the picture without noise.
+    prior's own guess of the picture without noise, given the text.
     """
 
     config: USDOptions
@@ -74,8 +75,8 @@ class USD(VSD):
         with_graph = rectified and self.judge.needs_graph
         with torch.set_grad_enabled(with_graph):  # one pass for the target and for the slope
             judged = replace(judged, noisy=judged.noisy.detach().requires_grad_(with_graph))
-            noise = super().target(judged, cameras, step=step, generator=generator).noise
-        probabilities, correction = self._judge(judged, noise, rectified=rectified)
+            noise, of_clean = self._ask(judged, cameras)
+        probabilities, correction = self._judge(judged, of_clean, rectified=rectified)
         if self.config.second_noise:
             noise = super().target(noised, cameras, step=step, generator=generator).noise
         seen = zip(self.classes, probabilities.mean(dim=0).tolist(), strict=True)
@@ -94,6 +95,14 @@ class USD(VSD):
         elif not (self.marginal.measured or self.config.only):
             self._measure_prior(generator)
         return {}
+
+    def _ask(self, noised: Noised, cameras: CameraBatch) -> tuple[Latents, Latents]:
+        """The guided ε, as VSD has it, and the ε whose x̂0 shows the pose."""
+        texts, scale = view_conditions(self.prior, self.prompt, cameras), self.config.scale
+        if scale == 1 or self.config.judged == "guided":
+            noise = self.prior.predict_guided(noised.noisy, noised.t, texts, scale=scale)
+            return noise, noise
+        return self.prior.predict_guided_and_text(noised.noisy, noised.t, texts, scale=scale)
 
     def _judge(
         self, noised: Noised, noise: Latents, *, rectified: bool
@@ -121,7 +130,11 @@ class USD(VSD):
             count=self.config.prior_samples,
             steps=self.config.prior_steps,
         )
-        self.marginal.put_all(sampled_marginal(self.marginal, pictures, self.judge, generator))
+        scale = self.config.scale if self.config.judged == "guided" else 1.0
+        shares = sampled_marginal(
+            self.marginal, pictures, self.judge, generator=generator, judged_scale=scale
+        )
+        self.marginal.put_all(shares)
 
 
 def auxiliary_words(told: str | None, context: GuidanceContext) -> str:
