@@ -41,6 +41,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "vsd-1200-steps": ("--guidance", "vsd", "--set", "steps=1200"),
     "bridge": ("--guidance", "bridge"),
     "jsd": ("--guidance", "jsd"),
+    "jsd-released": ("--guidance", "jsd", "--set", "guidance.preset=released"),
     "vsd-exact": ("--guidance", "vsd", *EXACT),  # which is SDS at scale 1, to the bit
     "esd-0.25-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.25", *EXACT),
     "esd-0.5-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5", *EXACT),

@@ -1,15 +1,17 @@
 """How much gradients scatter over their noise: among eight Gaussians, and on the toybox.
 
-    python benchmarks/gradient_noise.py
+    python benchmarks/gradient_noise.py [--only gaussians]
 
 First JSD beside SDS at fixed points and times, with exact scores; then what `score-distill
-diagnose` says of four methods on one scene, with its figure. Rewrites a section of docs/results.md
-and docs/images/diagnosis.png. Takes ten minutes of one core.
+diagnose` says of four methods on one scene, with its figure. Rewrites two sections of
+docs/results.md and docs/images/diagnosis.png. Takes ten minutes of one core.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +22,7 @@ from _runs import score_distill
 from torch import Generator, Tensor
 
 from sd_core.cameras import turntable
+from sd_core.diagnostics import spread
 from sd_core.prior import AbstractPrior
 from sd_core.step import Step
 from sd_core.tables import markdown
@@ -41,8 +44,8 @@ EQUAL = 7.5  # the scale of all of them on the toybox
 STEPS = (0, 150)  # of VSD's 300
 
 
-def deviations(method: str, point: Sequence[float], t: int, prior: AbstractPrior) -> Tensor:
-    """Each draw's residual and gradient, less their means, as squared lengths: [2, draws]."""
+def residuals(method: str, point: Sequence[float], t: int, prior: AbstractPrior) -> Tensor:
+    """The difference of the two noises at each draw, without a weight: [draws, 1, 2]."""
     length = len(prior.schedule)
     only = TimestepOptions(low=(t - 0.25) / length, high=(t + 0.25) / length)
     guidance = Setting(ONE, SCALE, only).guidance(method, prior)
@@ -50,32 +53,30 @@ def deviations(method: str, point: Sequence[float], t: int, prior: AbstractPrior
     cameras, generator, step = turntable(DRAWS), Generator().manual_seed(0), Step(0, 1)
     noised = guidance.noised(latents, cameras, step=step, generator=generator)
     target, source = guidance.sides(noised, cameras, step=step, generator=generator)
-    residual = (target.noise - source.noise).double()
-    both = torch.stack([residual, guidance.weights(noised, step=step).double() * residual])
-    return (both - both.mean(1, keepdim=True)).square().flatten(2).sum(2)
+    return (target.noise - source.noise).view(DRAWS, 1, 2)
 
 
 def ratio(mine: Tensor, theirs: Tensor) -> str:
     """Of two variances, and its 95 % bootstrap interval."""
+    squared = [(own - own.mean(0)).double().square().flatten(1).sum(1) for own in (mine, theirs)]
     generator = Generator().manual_seed(1)
     rows = [torch.randint(DRAWS, (RESAMPLES, DRAWS), generator=generator) for _ in range(2)]
-    low, high = (mine[rows[0]].mean(1) / theirs[rows[1]].mean(1)).quantile(
-        torch.tensor([0.025, 0.975], dtype=mine.dtype)
+    low, high = (squared[0][rows[0]].mean(1) / squared[1][rows[1]].mean(1)).quantile(
+        torch.tensor([0.025, 0.975], dtype=torch.float64)
     )
-    return f"{mine.mean() / theirs.mean():.3g} ({low:.3g} to {high:.3g})"
+    return f"{squared[0].mean() / squared[1].mean():.2g} ({low:.2g} to {high:.2g})"
 
 
 def gaussians() -> str:
-    """The variance of JSD over that of SDS, at equal weights and at each one's own."""
+    """Each one's relative variance, and the variance of JSD over that of SDS at equal weights."""
     prior, rows = exact_prior(), []
-    for t in TIMES:
-        row = [str(t)]
-        for point in POINTS.values():
-            found = [deviations(method, point, t, prior) for method in ("JSD", "SDS")]
-            row += [ratio(mine, theirs) for mine, theirs in zip(*found, strict=True)]
-        rows.append(row)
-    header = [f"{where}, {weight}" for where in POINTS for weight in ("equal weights", "own")]
-    return markdown(["t", *header], rows)
+    for where, point in POINTS.items():
+        for t in TIMES:
+            jsd, sds = (residuals(method, point, t, prior) for method in ("JSD", "SDS"))
+            told = [spread(own, Generator().manual_seed(1)) for own in (jsd, sds)]
+            relative = [_interval(own.relative_variance, own.interval) for own in told]
+            rows.append([where, str(t), *relative, ratio(jsd, sds)])
+    return markdown(["point", "t", "JSD", "SDS", "V of JSD over V of SDS"], rows)
 
 
 def toybox() -> tuple[str, str]:
@@ -104,10 +105,13 @@ def toybox() -> tuple[str, str]:
 
 
 def _relative(row: dict[str, Any]) -> str:
-    spread = row["spread"]
-    low, high = ("∞" if end is None else f"{end:.2g}" for end in spread["interval"])
-    value = spread["relative_variance"]
-    return f"{'∞' if value is None else f'{value:.2g}'} ({low} to {high})"
+    return _interval(row["spread"]["relative_variance"], row["spread"]["interval"])
+
+
+def _interval(value: float | None, ends: Sequence[float | None]) -> str:
+    """`value (low to high)`; infinite where the mean cannot be told from 0."""
+    told = ["∞" if each is None or each == inf else f"{each:.2g}" for each in (value, *ends)]
+    return f"{told[0]} ({told[1]} to {told[2]})"
 
 
 def _correlation(row: dict[str, Any]) -> str:
@@ -116,17 +120,33 @@ def _correlation(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="How much gradients scatter over their noise")
+    parser.add_argument("--only", choices=("gaussians", "toybox"), help="one of the two sections")
+    only = parser.parse_args().only
     torch.set_num_threads(1)
-    noise, alike = toybox()
+    if only != "toybox":
+        write_section("gaussian-noise", _of_gaussians(), DOCUMENT)
+    if only != "gaussians":
+        write_section("gradient-noise", _of_toybox(), DOCUMENT)
+
+
+def _of_gaussians() -> str:
     where = " and ".join(f"{told} {point}" for told, point in POINTS.items())
-    versions = machine("sd-core", "sd-toybox", "sd-guidance-jsd", "torch", "diffusers")
-    text = f"""
-**Eight Gaussians**, exact scores, guidance {SCALE}, the mode at (1, 0) as the prompt: the variance
-of JSD's gradient over that of SDS's at points {where};
-{DRAWS} draws, 95 % bootstrap interval. Below 1 JSD is the stabler.
+    return f"""
+**Eight Gaussians**, exact scores, guidance {SCALE}, the mode at (1, 0) as the prompt, points
+{where}: V/‖E g‖² of each, the variance over the squared length of the mean, which no weight
+changes; and the variance alone, JSD's over SDS's, at equal weights. {DRAWS} draws, 95 % bootstrap
+intervals.
 
 {gaussians()}
 
+{machine("sd-core", "sd-guidance-jsd", "torch")}; made by benchmarks/gradient_noise.py.
+"""
+
+
+def _of_toybox() -> str:
+    noise, alike = toybox()
+    return f"""
 **Toybox**, one scene of "a red bear" as it begins and after {STEPS[1]} steps of VSD, all methods at
 scale {EQUAL:g}: V/‖E g‖², the variance over the squared length of the mean (32 draws, 4 cameras,
 95 % interval).
@@ -139,9 +159,9 @@ The correlation of the two terms over the draws; "–" where one of them has no 
 
 ![Relative variance, cosine with the mean, correlation and cosine](images/{PICTURE.name})
 
-{versions}; made by benchmarks/gradient_noise.py.
+{machine("sd-core", "sd-toybox", "sd-guidance-jsd", "torch", "diffusers")}; made by
+benchmarks/gradient_noise.py.
 """
-    write_section("gradient-noise", text, DOCUMENT)
 
 
 if __name__ == "__main__":
