@@ -63,7 +63,8 @@ def tables(records: Sequence[Record]) -> str:
         differences = [[method, *_less(whole[method], whole["vsd"])] for method in others]
         parts += [markdown(BESIDE_VSD, differences), CAPTION_BESIDE_VSD]
     for fewer in prompts[1:]:
-        named = " and ".join(f'"{prompt}"' for prompt in sorted(fewer))
+        *some, last = (f'"{prompt}"' for prompt in sorted(fewer))
+        named = f"{', '.join(some)} and {last}" if some else last
         parts += [f"Of {named} alone:", _table(_restricted(of_methods, fewer))]
     made = f"{made_with(records)}; made by benchmarks/toybox_methods.py."
     return "\n\n".join([*parts, made])

@@ -42,6 +42,11 @@ METHODS: dict[str, tuple[str, ...]] = {
     "bridge": ("--guidance", "bridge"),
     "jsd": ("--guidance", "jsd"),
     "jsd-released": ("--guidance", "jsd", "--set", "guidance.preset=released"),
+    # JSD's t and scale without its formula.
+    "sds-as-jsd": (
+        *("--guidance", "sds", "--set", "guidance.scale=13.5"),
+        *("--set", "guidance.timesteps.schedule=linear-descent"),
+    ),
     "vsd-exact": ("--guidance", "vsd", *EXACT),  # which is SDS at scale 1, to the bit
     "esd-0.25-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.25", *EXACT),
     "esd-0.5-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5", *EXACT),
