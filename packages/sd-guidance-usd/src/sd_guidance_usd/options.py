@@ -159,7 +159,7 @@ class USDOptions(PresetOptions, VSDOptions):
     judged: Literal["text", "guided"] = option(
         "text",
         "At which x̂0 the pose is judged. text: that of the prior given the text, which is "
-        "Tweedie's. guided: that under the target's guidance, which shows the front more often.",
+        "Tweedie's. guided: that under the target's guidance, as the released code has it.",
     )
     jacobian: Jacobian = option(
         "full",
