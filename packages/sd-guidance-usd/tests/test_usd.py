@@ -93,7 +93,10 @@ def test_as_the_target_of_a_mix_it_is_itself():
         ({"prior_samples": 9}, "prior_samples is for the marginal prior, but the marginal is run"),
         ({"prior_steps": 9}, "prior_steps is for the marginal prior, but the marginal is running"),
         ({"classifier": {"kind": "exact", "templates": "folder"}}, "is for the kind matching"),
-        ({"classifier": {"kind": "exact", "model": "m"}}, "is for the kind matching or text"),
+        (
+            {"classifier": {"kind": "exact", "model": "m"}},
+            "the kind matching or noised or text",
+        ),
         ({"only": ["back"], "memory": 9}, "memory is for p̄, but with only nobody asks"),
         ({"only": ["back"], "bins": 9}, "bins is for p̄, but with only nobody asks"),
         ({"classifier": {"kind": "a:b", "phrases": {"a": "b"}}}, "classifier.phrases names class"),

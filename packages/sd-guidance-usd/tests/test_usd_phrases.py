@@ -34,7 +34,10 @@ def options(**values):
         ({"kind": "text", "pose_temperature": 0.2}, "pose_temperature is for the kind matching"),
         ({"text_temperature": 0.1}, "for the kind text, but the kind is exact or matching"),
         ({"kind": "exact", "whole_phrases": True}, "for the kind text, but the kind is exact"),
-        ({"kind": "exact", "candidates": 3}, "for the kind matching, but the kind is exact"),
+        (
+            {"kind": "exact", "candidates": 3},
+            "kind matching or noised, but the kind is exact",
+        ),
         ({"kind": "mine:judge", "grid": 8}, "for the kind matching, but the kind is mine:judge"),
         ({"kind": "mine:judge", "text_temperature": 1}, "for the kind text, but the kind is mine"),
         ({"templates": "x", "candidates": 3}, "candidates is for templates that the prior makes"),

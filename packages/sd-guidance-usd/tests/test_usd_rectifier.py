@@ -11,7 +11,7 @@ from sd_core.prior import AbstractPrior
 from sd_core.priors.gaussian_mixture import GaussianMixturePrior
 from sd_guidance_usd.exact_classifier import ExactClassifier
 from sd_guidance_usd.marginal import Marginal, memory_rate
-from sd_guidance_usd.rectifier import log_control, log_rectifier, wanted_shares
+from sd_guidance_usd.rectifier import log_control, log_rectifier, wanted_shares, with_shares
 
 PHRASES = {"front": "front view", "side": "side view", "back": "back view"}
 WEIGHTS = torch.tensor([0.5, 0.2, 0.2, 0.1], dtype=torch.float64)
@@ -211,3 +211,17 @@ def test_only_exact_priors_have_an_exact_classifier():
     Other.__abstractmethods__ = frozenset()
     with pytest.raises(ConfigError, match="the exact classifier is for priors that are known"):
         ExactClassifier(Other(), "a bear", PHRASES)
+
+
+def test_counted_shares_are_bayes_rule_and_leave_a_ratio_of_two_sums():
+    """p ∝ p̄·q, and log r = log Σ f·q - log Σ p̄·q."""
+    generator = Generator().manual_seed(0)
+    equal, share, wanted = (
+        torch.rand(5, 3, generator=generator, dtype=torch.float64) for _ in range(3)
+    )
+    equal, share, wanted = (each / each.sum(dim=1, keepdim=True) for each in (equal, share, wanted))
+    counted = with_shares(equal.log(), share)
+    product = equal * share
+    torch.testing.assert_close(counted.exp(), product / product.sum(dim=1, keepdim=True))
+    expected = (equal @ wanted[0]).log() - product.sum(dim=1).log()
+    torch.testing.assert_close(log_rectifier(counted, share, wanted[0]), expected)

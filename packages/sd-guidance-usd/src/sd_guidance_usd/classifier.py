@@ -26,6 +26,11 @@ class NoisyClassifier(Protocol):
         self, noisy: Latents, t: Timesteps, condition: Condition
     ) -> LogProbabilities: ...
 
+
+@runtime_checkable
+class ExactNoisyClassifier(NoisyClassifier, Protocol):
+    """One that also knows how frequent each class is, and counts that in."""
+
     def shares(self, condition: Condition) -> Shares:
         """p(c|y), which is the same at every t."""
         ...

@@ -19,10 +19,11 @@ from sd_core.shapes import Images, Saliency
 from sd_guidance_usd.candidates import choose_templates
 from sd_guidance_usd.classifier import PictureClassifier
 from sd_guidance_usd.exact_classifier import ExactClassifier
-from sd_guidance_usd.matching import MatchingClassifier
+from sd_guidance_usd.matching import MatchingClassifier, Templates
+from sd_guidance_usd.noised_templates import NoisedTemplates
 from sd_guidance_usd.options import ClassifierOptions, USDOptions
 from sd_guidance_usd.phrases import text_of
-from sd_guidance_usd.pose_judge import AbstractPoseJudge, NoisyJudge, PictureJudge
+from sd_guidance_usd.pose_judge import AbstractPoseJudge, ExactJudge, NoisyJudge, PictureJudge
 from sd_guidance_usd.rectifier import LogProbabilities, wanted_shares
 from sd_guidance_usd.templates import (
     Pictures,
@@ -52,7 +53,15 @@ def build_judge(
                 f"remove {name.rpartition('.')[2]}."
             )
         exact = ExactClassifier(prior, text, options.phrases)
-        return exact.classes, NoisyJudge(exact, prior, text)
+        return exact.classes, ExactJudge(exact, prior, text)
+    if kind == "noised":
+        for name in config.told_beside_noised():
+            raise ConfigError(
+                f"guidance.{name} has no effect on the kind noised, which judges x_t itself. Set "
+                f'guidance.classifier.kind = "matching", or remove {name}.'
+            )
+        noised = build_noised(config, context)
+        return noised.classes, NoisyJudge(noised, prior, text)
     classifier: PictureClassifier
     if kind == "matching":
         classifier = build_matching(config, context)
@@ -64,16 +73,31 @@ def build_judge(
 
 
 def build_matching(config: USDOptions, context: GuidanceContext) -> MatchingClassifier:
-    """Its templates from the folder, or from the prior; the same for the same seed of the run.
+    """Its templates' copies are the same for the same seed of the run."""
+    options, prior = config.classifier, context.prior
+    extractor = build_extractor(options, prior)
+    copying = _next_generator(prior)
+    templates = find_templates(config, context, lambda: extractor)
+    if options.polarity == "attention":
+        templates = replace(templates, saliency=_attention(context, templates.pictures))
+    return MatchingClassifier(templates, extractor=extractor, options=options, generator=copying)
+
+
+def build_noised(config: USDOptions, context: GuidanceContext) -> NoisedTemplates:
+    """An encoder is needed only to choose among pictures that the prior makes."""
+    extractor = partial(build_extractor, config.classifier, context.prior)
+    return NoisedTemplates(find_templates(config, context, extractor), context.prior)
+
+
+def find_templates(
+    config: USDOptions, context: GuidanceContext, extractor: Callable[[], Extractor]
+) -> Templates:
+    """From the folder, or from the prior; the same for the same seed of the run.
 
     They are kept in the run folder, where a resumed run finds them.
     """
     options, prior = config.classifier, context.prior
-    extractor = build_extractor(options, prior)
-    # Of the state that the experiment has seeded; a resumed run draws the second, too, in vain.
-    copying, making = (
-        Generator(prior.device).manual_seed(int(torch.randint(2**62, ()))) for _ in range(2)
-    )
+    making = _next_generator(prior)  # a resumed run draws it, too, in vain
     make: Callable[[], Pictures]
     if options.templates is None:
         check_classes(config, tuple(options.phrases))
@@ -86,10 +110,12 @@ def build_matching(config: USDOptions, context: GuidanceContext) -> MatchingClas
         order = options.phrases if options.templates is None else None
         found = kept_pictures(context.folder / "templates", make, order=order)
     pictures = {name: picture.to(prior.device) for name, picture in found.items()}
-    templates = with_mirrored(pictures, options.mirrored)
-    if options.polarity == "attention":
-        templates = replace(templates, saliency=_attention(context, templates.pictures))
-    return MatchingClassifier(templates, extractor=extractor, options=options, generator=copying)
+    return with_mirrored(pictures, options.mirrored)
+
+
+def _next_generator(prior: AbstractPrior) -> Generator:
+    """Of the state that the experiment has seeded."""
+    return Generator(prior.device).manual_seed(int(torch.randint(2**62, ())))
 
 
 def _attention(context: GuidanceContext, pictures: Images) -> Saliency:
@@ -117,12 +143,12 @@ def check_classes(config: USDOptions, names: tuple[str, ...]) -> None:
 def _new_pictures(
     options: ClassifierOptions,
     context: GuidanceContext,
-    extractor: Extractor,
+    extractor: Callable[[], Extractor],
     generator: Generator,
 ) -> Pictures:
     texts = {name: text_of(context.prompt.text, phrase) for name, phrase in options.phrases.items()}
     return choose_templates(
-        context.prior, texts, extractor, candidates=options.candidates, generator=generator
+        context.prior, texts, extractor(), candidates=options.candidates, generator=generator
     )
 
 
@@ -158,7 +184,7 @@ class OwnClassifier:
         except Exception as error:  # a module of the user's may fail in any way
             raise ConfigError(
                 f"guidance.classifier.kind is '{name}', but it cannot be loaded ({error}). Use "
-                "matching, text, exact, or package.module:name of something that is installed."
+                "matching, noised, text, exact, or package.module:name of what is installed."
             ) from None
         if isinstance(found, type) or not callable(found) or not getattr(found, "classes", ()):
             raise ConfigError(

@@ -30,15 +30,16 @@ class ClassifierOptions(MatchingOptions):
         None,
         "matching: by likeness to templates, of which nothing is trained. text: by which phrase "
         "fits best, as CLIP sees it, for any words (male, female). exact: for priors that are "
-        "known exactly. Or package.module:name, a callable of yours from pictures [b 3 h w] to "
-        "probabilities, with its names in `classes`. By default exact where it can be.",
+        "known exactly. noised: which template, noised alike, x_t is nearest to; asks no network. "
+        "Or package.module:name, a callable of yours from pictures [b 3 h w] to probabilities, "
+        "with its names in `classes`. By default exact where it can be.",
         min_length=1,
     )
     phrases: dict[str, str] = option(
         {"front": "front view", "side": "side view", "back": "back view"},
         "Each class, and what is added to the prompt for it after a comma; or with {prompt} the "
-        "whole text, such as 'a female {prompt}'. For exact, for text, and for matching without "
-        "`templates`.",
+        "whole text, such as 'a female {prompt}'. For exact, for text, and for matching and "
+        "noised without `templates`.",
         min_length=1,
     )
     whole_phrases: bool = option(
@@ -53,12 +54,12 @@ class ClassifierOptions(MatchingOptions):
     )
     templates: str | None = option(
         None,
-        "matching: a folder with a picture of each class, front.png and so on. Without it the "
-        "most typical of some pictures that the prior makes of each phrase.",
+        "matching, noised: a folder with a picture of each class, front.png and so on. Without it "
+        "the most typical of some pictures that the prior makes of each phrase.",
         min_length=1,
     )
     candidates: int = option(
-        16, "matching without `templates`: so many pictures of each phrase.", ge=1
+        16, "matching or noised without `templates`: so many pictures of each phrase.", ge=1
     )
     polarity: Literal["border", "attention"] = option(
         "border",
@@ -68,8 +69,8 @@ class ClassifierOptions(MatchingOptions):
     )
     mirrored: tuple[str, ...] | None = option(
         None,
-        "matching: templates that count the other way round, too, as the class mirrored_NAME. By "
-        "default side, if there is one.",
+        "matching, noised: templates that count the other way round, too, as the class "
+        "mirrored_NAME. By default side, if there is one.",
     )
 
     @field_validator("phrases", mode="before")
@@ -106,11 +107,10 @@ class ClassifierOptions(MatchingOptions):
         return None if folder is None else str(Path(folder).expanduser().absolute())
 
 
-# What counts for one kind alone.
-OF_MATCHING = (
-    *sorted(MatchingOptions.model_fields.keys() - {"model", "size"}),
-    *("templates", "candidates", "polarity", "mirrored"),
-)
+KINDS = ("matching", "noised", "text", "exact")
+# What counts for some of them alone.
+OF_TEMPLATES = ("templates", "candidates", "mirrored")
+OF_MATCHING = (*sorted(MatchingOptions.model_fields.keys() - {"model", "size"}), "polarity")
 OF_TEXT = ("whole_phrases", "text_temperature")
 OF_AN_ENCODER = ("model", "size")
 # What counts where templates are made, and not where they are given.
@@ -191,7 +191,8 @@ class USDOptions(PresetOptions, VSDOptions):
             "vae": ("decoder",),
             "none": (),
         }
-        return frozenset(through[self.jacobian])
+        of_noisy = self.classifier.kind in ("exact", "noised")  # which ask x_t itself
+        return frozenset(() if of_noisy else through[self.jacobian])
 
     @model_validator(mode="after")
     def _all_that_is_told_counts(self) -> "USDOptions":
@@ -225,9 +226,16 @@ class USDOptions(PresetOptions, VSDOptions):
     def told_beside_exact(self) -> list[str]:
         """What no exact classifier takes notice of: it asks neither a picture nor the network."""
         of_pictures = [
-            f"classifier.{name}" for name in self.told_of((*OF_MATCHING, *OF_AN_ENCODER))
+            f"classifier.{name}"
+            for name in self.told_of((*OF_MATCHING, *OF_TEMPLATES, *OF_AN_ENCODER))
         ]
         return [*of_pictures, *self._unusual(("judged", "jacobian", "auxiliary"))]
+
+    def told_beside_noised(self) -> list[str]:
+        """What a judge of x_t takes no notice of; an encoder only chooses among made templates."""
+        encoder = () if self.classifier.templates is None else OF_AN_ENCODER
+        of_pictures = [f"classifier.{name}" for name in self.told_of(encoder)]
+        return [*of_pictures, *self._unusual(("judged", "jacobian"))]
 
     def _unusual(self, names: Sequence[str]) -> list[str]:
         """Those that are not as the preset has them; an empty text is as none."""
@@ -236,23 +244,29 @@ class USDOptions(PresetOptions, VSDOptions):
         return [name for name in names if (getattr(self, name) or None) != (usual[name] or None)]
 
     def _refuse_another_kinds(self) -> None:
-        """Options of `text` and of matching with another kind; presets are not told.
+        """Options of one kind with another; presets are not told.
 
         Compared by value, since a resumed run tells every option.
         """
         kind = self.classifier.kind
-        of_text = [] if kind == "text" else [(name, "text") for name in self.told_of(OF_TEXT)]
-        matches = kind in (None, "matching")
-        of_matching = [] if matches else [(name, "matching") for name in self.told_of(OF_MATCHING)]
-        of_encoders: list[tuple[str, str]] = []
-        if kind not in (None, "matching", "text"):
-            of_encoders = [(name, "matching or text") for name in self.told_of(OF_AN_ENCODER)]
-        if kind not in (None, "matching", "text", "exact") and self.told_of(("phrases",)):
+        of_kinds = (
+            (OF_TEXT, ("text",)),
+            (OF_MATCHING, ("matching", None)),
+            (OF_TEMPLATES, ("matching", "noised", None)),
+            (OF_AN_ENCODER, ("matching", "noised", "text", None)),
+        )
+        foreign = [
+            (name, " or ".join(each for each in kinds if each))
+            for names, kinds in of_kinds
+            if kind not in kinds
+            for name in self.told_of(names)
+        ]
+        if kind not in (None, *KINDS) and self.told_of(("phrases",)):
             raise ValueError(
                 f"classifier.phrases names classes, but the kind is {kind}, which has names of its "
                 "own. Remove one."
             )
-        for name, theirs in (*of_text, *of_matching, *of_encoders):
+        for name, theirs in foreign:
             raise ValueError(
                 f"classifier.{name} is for the kind {theirs}, but the kind is "
                 f"{kind or 'exact or matching'}. Remove one."

@@ -11,7 +11,7 @@ from sd_core.noising import Noised
 from sd_core.parameterisation import clean_from_noise
 from sd_core.prior import AbstractPrior
 from sd_core.shapes import Latents, PerSample
-from sd_guidance_usd.classifier import NoisyClassifier, PictureClassifier
+from sd_guidance_usd.classifier import ExactNoisyClassifier, NoisyClassifier, PictureClassifier
 from sd_guidance_usd.latent_slope import latent_slope
 from sd_guidance_usd.rectifier import LogProbabilities, Probabilities, Shares
 
@@ -24,6 +24,9 @@ class AbstractPoseJudge(ABC):
 
     # Whether ε must carry the network's graph, from `noised.noisy`.
     needs_graph: bool = False
+    # Whether every class counts as equally frequent, p ∝ p(x_t|c): how frequent each is, USD has
+    # to count in.
+    of_equal_shares: bool = False
 
     @abstractmethod
     def probabilities(self, noised: Noised, noise: Latents) -> Probabilities:
@@ -41,7 +44,9 @@ class AbstractPoseJudge(ABC):
 
 
 class NoisyJudge(AbstractPoseJudge):
-    """Of a classifier that knows p(c|x_t) itself."""
+    """Of a classifier that is asked of x_t itself, with every class as frequent as any."""
+
+    of_equal_shares = True
 
     def __init__(self, classifier: NoisyClassifier, prior: AbstractPrior, prompt: str) -> None:
         self.classifier = classifier
@@ -59,12 +64,19 @@ class NoisyJudge(AbstractPoseJudge):
             seen = self._of(noisy, noised)
             return seen.detach().exp(), _slope(log_r(seen), noisy)
 
-    def known_shares(self) -> Shares:
-        return self.classifier.shares(self.prior.encode_text([self.prompt]))
-
     def _of(self, noisy: Latents, noised: Noised) -> LogProbabilities:
         text = self.prior.encode_text([self.prompt] * len(noised))
         return self.classifier.log_of_noisy(noisy, noised.t, text)
+
+
+class ExactJudge(NoisyJudge):
+    """Of a classifier that knows p(c|x_t)."""
+
+    classifier: ExactNoisyClassifier
+    of_equal_shares = False
+
+    def known_shares(self) -> Shares:
+        return self.classifier.shares(self.prior.encode_text([self.prompt]))
 
 
 class PictureJudge(AbstractPoseJudge):

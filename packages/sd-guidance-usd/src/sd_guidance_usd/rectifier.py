@@ -30,6 +30,14 @@ def log_rectifier(
     return (log_probabilities + weights).logsumexp(dim=1)
 
 
+def with_shares(log_equal: LogProbabilities, shares: Probabilities) -> LogProbabilities:
+    """log p(c|x_t) by Bayes' rule, p ∝ p̄_t(c)·q(c|x_t), from q with every class as frequent as any.
+
+    Then log r = log Σ_c f(c)·q(c|x_t) - log Σ_c p̄_t(c)·q(c|x_t).
+    """
+    return (log_equal + shares.clamp(min=LEAST_SHARE).log()).log_softmax(dim=1)
+
+
 def log_control(log_probabilities: LogProbabilities, only: Shares) -> PerSample:
     """log r = log Σ_c p(c|x_t) over the classes where `only` is not 0 (App. C.5)."""
     return log_probabilities[:, only > 0].logsumexp(dim=1)

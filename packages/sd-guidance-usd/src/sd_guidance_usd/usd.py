@@ -20,7 +20,7 @@ from sd_core.view_conditions import view_conditions
 from sd_guidance_usd.classifiers import build_judge
 from sd_guidance_usd.marginal import Marginal, memory_rate
 from sd_guidance_usd.options import USDOptions
-from sd_guidance_usd.prior_marginal import sampled_marginal
+from sd_guidance_usd.prior_marginal import sampled_marginal, sampled_shares
 from sd_guidance_usd.prior_pictures import PriorPictures
 from sd_guidance_usd.rectifier import (
     LogProbabilities,
@@ -28,6 +28,7 @@ from sd_guidance_usd.rectifier import (
     log_control,
     log_rectifier,
     wanted_shares,
+    with_shares,
 )
 
 PAPERS_WORDS = "from side view, from back view."
@@ -108,12 +109,20 @@ class USD(VSD):
         self, noised: Noised, noise: Latents, *, rectified: bool
     ) -> tuple[Probabilities, Correction | None]:
         if not rectified:
-            return self.judge.probabilities(noised, noise), None
-        probabilities, slope = self.judge.slope(
-            noised, noise, lambda seen: self._log_rectifier(seen, noised.t)
+            seen = self.judge.probabilities(noised, noise)
+            return self._counted(seen.log(), noised.t).exp(), None
+        seen, slope = self.judge.slope(
+            noised, noise, lambda seen: self._log_rectifier(self._counted(seen, noised.t), noised.t)
         )
         sigma = self.prior.schedule.sigma(noised.t, slope)
+        probabilities = self._counted(seen.log(), noised.t).exp()
         return probabilities, Correction(-sigma * slope, self.config.limit)
+
+    def _counted(self, seen: LogProbabilities, t: Timesteps) -> LogProbabilities:
+        """With how frequent each class is, where the judge leaves that to us and it is asked."""
+        if self.config.only or not self.judge.of_equal_shares:
+            return seen
+        return with_shares(seen, self.marginal.at(t).to(seen))
 
     def _log_rectifier(self, log_probabilities: LogProbabilities, t: Timesteps) -> PerSample:
         wanted = self.wanted.to(log_probabilities)
@@ -130,6 +139,10 @@ class USD(VSD):
             count=self.config.prior_samples,
             steps=self.config.prior_steps,
         )
+        if self.judge.of_equal_shares:
+            shares = sampled_shares(pictures, self.judge, generator=generator)
+            self.marginal.put_all(shares.expand_as(self.marginal.shares))
+            return
         scale = self.config.scale if self.config.judged == "guided" else 1.0
         shares = sampled_marginal(
             self.marginal, pictures, self.judge, generator=generator, judged_scale=scale
