@@ -1,6 +1,8 @@
 """The methods that are compared on the toybox: what `score-distill run` is told for each row."""
 
-from _toys import MATCHING
+from collections.abc import Sequence
+
+from _toys import MATCHING, NOISED
 
 # Without classifier-free guidance, and with the renders themselves as the estimator: what a method
 # does when nothing but its formula is in it.
@@ -14,12 +16,24 @@ EVERYWHERE = (
 )
 
 
-def matching(where: str) -> tuple[str, ...]:
-    """USD's classifier, with what suits the toybox's features."""
-    words = [f"{where}.classifier.{each}" for each in MATCHING]
-    return tuple(word for each in words for word in ("--set", each))
+def classifier(where: str, words: Sequence[str]) -> tuple[str, ...]:
+    """USD's classifier, with templates that are true views: the prior's own pictures of "back view"
+    show the front."""
+    each = [f"{where}.classifier.{word}" for word in words]
+    return tuple(told for word in each for told in ("--set", word))
 
 
+# USD's target with ESD's source, λ from 4 to 1, the renders themselves as the estimator.
+MIX = (
+    *("--guidance", "mix", "--set", "guidance.noising=esd"),
+    *("--set", "guidance.target=usd", "--set", "guidance.source=esd"),
+    *("--set", "prior.estimator.kind=renders", "--set", "guidance.options.usd.scale=1"),
+    *("--set", "guidance.options.usd.marginal=prior"),
+    *("--set", "guidance.options.usd.limit=none"),
+    *("--set", "guidance.options.esd.entropy_weight=4"),
+    *("--set", "guidance.options.esd.entropy_weight_end=1"),
+    *("--set", "guidance.options.esd.entropy_weight_until=0.6"),
+)
 METHODS: dict[str, tuple[str, ...]] = {
     "sds": ("--guidance", "sds"),
     "vsd": ("--guidance", "vsd"),
@@ -56,18 +70,15 @@ METHODS: dict[str, tuple[str, ...]] = {
         *("--set", "guidance.entropy_weight_end=1", "--set", "guidance.entropy_weight_until=0.6"),
         *EXACT,
     ),
-    # Templates are true views: the prior's own pictures of "back view" show the front. The
-    # rectifier is as long as the rest, as in RecDreamer's code.
-    "usd": ("--guidance", "usd", *matching("guidance"), "--set", "guidance.limit=equal"),
-    "usd-esd-4-to-1-exact": (
-        *("--guidance", "mix", "--set", "guidance.noising=esd"),
-        *("--set", "guidance.target=usd", "--set", "guidance.source=esd"),
-        *("--set", "prior.estimator.kind=renders", "--set", "guidance.options.usd.scale=1"),
-        *("--set", "guidance.options.usd.marginal=prior"),
-        *("--set", "guidance.options.usd.limit=none"),
-        *("--set", "guidance.options.esd.entropy_weight=4"),
-        *("--set", "guidance.options.esd.entropy_weight_end=1"),
-        *("--set", "guidance.options.esd.entropy_weight_until=0.6"),
-        *matching("guidance.options.usd"),
+    # The rectifier is as long as the rest, as in RecDreamer's code.
+    "usd": (
+        "--guidance",
+        "usd",
+        *classifier("guidance", MATCHING),
+        "--set",
+        "guidance.limit=equal",
     ),
+    "usd-noised": ("--guidance", "usd", *classifier("guidance", NOISED)),
+    "usd-esd-4-to-1-exact": (*MIX, *classifier("guidance.options.usd", MATCHING)),
+    "usd-esd-4-to-1-exact-noised": (*MIX, *classifier("guidance.options.usd", NOISED)),
 }

@@ -21,6 +21,7 @@ MATCHING = (
     *("augmentations=0", "patch_temperature=0.2"),
     *(f"templates={TEMPLATES}", "mirrored=[]"),
 )
+NOISED = ("kind=noised", f"templates={TEMPLATES}")
 
 
 def cameras_at(azimuth: Float[Tensor, " views"]) -> CameraBatch:

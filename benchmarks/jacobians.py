@@ -3,47 +3,42 @@
     python benchmarks/jacobians.py
 
 True views of the toybox's toys are noised; ∇ log r is taken in the three ways of `jacobian`, with
-the matching classifier, and beside them exactly, over a bank of 2,000 latents of the same toy. What
-each way costs is in guidance_cost.py. Some minutes of one core.
+the matching classifier; beside them by templates that are noised alike, and exactly, over a bank of
+2,000 latents of the same toy. What each way costs is in guidance_cost.py. Some minutes.
 """
 
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from math import pi
 from typing import get_args
 
 import torch
 from _report import machine, write_section
-from _toys import cameras_at, four_sides
+from _toy_poses import BANK, SEEN, ToyBank, matching, noised_templates
+from _toys import cameras_at
 from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn.functional import cosine_similarity
 
 from sd_core.condition import Texts
-from sd_core.encoders.features import FeatureExtractor
 from sd_core.noising import Noised, draw
 from sd_core.prior import AbstractPrior, PriorContext
-from sd_core.priors.bank import bank_log_likelihood
 from sd_core.shapes import Latents
 from sd_core.tables import markdown
-from sd_guidance_usd.matching import MatchingClassifier, MatchingOptions, Templates
-from sd_guidance_usd.pose_judge import Jacobian, PictureJudge
-from sd_guidance_usd.rectifier import LogProbabilities, log_rectifier
-from sd_toybox.model.folders import CLIP, shipped_folder
+from sd_guidance_usd.pose_judge import Jacobian, NoisyJudge, PictureJudge
+from sd_guidance_usd.rectifier import LogProbabilities, log_rectifier, with_shares
 from sd_toybox.model.toybox_prior import ToyboxOptions, build
 from sd_toybox.world.pictures import world_pictures
-from sd_toybox.world.poses import POSES, pose_indices
-from sd_toybox.world.samples import sample_world_cameras
 
 TOYS = (("bear", "red"), ("robot", "purple"), ("mug", "green"))
 TIMES = (100, 300, 500, 600, 700, 800)
 JUDGED = {"text": 1.0, "guided": 7.5}  # whose x̂0, and its guidance
-VIEWS, BANK = 24, 2000
+VIEWS = 24
 WAYS: tuple[Jacobian, ...] = get_args(Jacobian)
-EXACT = "exact"
+EXACT, NOISED = "exact", "noised"
 FLAT = 1e-4  # of a slope: where the pose is certain, log r is constant
-# How often the world's pictures show each of POSES: the rectifier that is wanted here.
-SEEN = torch.tensor([0.75, 0.1, 0.05, 0.1])
 
 Slopes = dict[str, Float[Tensor, "views numbers"]]
 
@@ -59,24 +54,16 @@ class Toy:
         self.prior, self.text = prior, f"a {colour} {kind}"
         azimuth = 2 * pi * (torch.arange(VIEWS) + 0.5) / VIEWS
         self.views = prior.encode(world_pictures(kind, colour, cameras_at(azimuth)))
-        self.classifier = MatchingClassifier(
-            Templates(POSES, four_sides(kind, colour)),
-            extractor=FeatureExtractor(str(shipped_folder() / CLIP), device=prior.device),
-            options=MatchingOptions(augmentations=0, patch_temperature=0.2),
-            generator=Generator().manual_seed(1),
-        )
-        cameras = sample_world_cameras(BANK, generator)
-        parts = [cameras.select(some) for some in torch.arange(BANK).split(100)]
-        self.bank: Latents = torch.cat(
-            [prior.encode(world_pictures(kind, colour, part)) for part in parts]
-        )
-        self.pose = pose_indices(cameras.azimuth)
+        self.classifier = matching(kind, colour, prior)
+        self.templates = noised_templates(kind, colour, prior)
+        self.bank = ToyBank(kind, colour, prior, generator)
 
     def slopes(self, t: int, scale: float, generator: Generator) -> Slopes:
         """∇_{x_t} log r in each way, for the same noised views."""
         noised = draw(self.prior.schedule, self.views, torch.full((VIEWS,), t), generator)
-        found = {way: self._judged(noised, scale, way) for way in WAYS}
-        return {name: each.flatten(1) for name, each in (found | self._exact(noised)).items()}
+        found: dict[str, Latents] = {way: self._judged(noised, scale, way) for way in WAYS}
+        found |= {NOISED: self._nearest(noised), EXACT: self._exact(noised)}
+        return {name: each.flatten(1) for name, each in found.items()}
 
     def _judged(self, noised: Noised, scale: float, way: Jacobian) -> Latents:
         texts = Texts(*(self.prior.encode_text([each] * VIEWS) for each in (self.text, "")))
@@ -86,14 +73,18 @@ class Toy:
         judge = PictureJudge(self.classifier, self.prior, way)
         return judge.slope(noised, noise, log_r)[1]
 
-    def _exact(self, noised: Noised) -> dict[str, Latents]:
+    def _nearest(self, noised: Noised) -> Latents:
+        """By templates that are noised alike, which ask no network and so are alike under any
+        guidance."""
+        judge = NoisyJudge(self.templates, self.prior, self.text)
+        counted = partial(with_shares, shares=SEEN.expand(VIEWS, -1))
+        return judge.slope(noised, noised.noise, lambda seen: log_r(counted(seen)))[1]
+
+    def _exact(self, noised: Noised) -> Latents:
         noisy = noised.noisy.detach().requires_grad_()
-        alpha = self.prior.schedule.alpha(noised.t, noisy)
-        sigma = self.prior.schedule.sigma(noised.t, noisy)
-        members = bank_log_likelihood(noisy, self.bank, alpha, sigma).log_softmax(dim=1)
-        of_poses = [members[:, self.pose == each].logsumexp(dim=1) for each in range(len(POSES))]
-        (slope,) = torch.autograd.grad(log_r(torch.stack(of_poses, dim=1)).sum(), noisy)
-        return {EXACT: slope}
+        found = log_r(self.bank.log_poses(replace(noised, noisy=noisy)))
+        (slope,) = torch.autograd.grad(found.sum(), noisy)
+        return slope
 
 
 def rows(toys: list[Toy], generator: Generator) -> Iterator[list[str]]:
@@ -103,7 +94,7 @@ def rows(toys: list[Toy], generator: Generator) -> Iterator[list[str]]:
             found = {name: torch.cat([one[name] for one in each]) for name in each[0]}
             row = [judged, str(t)]
             row += [f"{_alike(found[way], found['full'])}" for way in WAYS if way != "full"]
-            row += [f"{_alike(found[way], found[EXACT])}" for way in WAYS]
+            row += [f"{_alike(found[way], found[EXACT])}" for way in (*WAYS, NOISED)]
             yield row
 
 
@@ -122,7 +113,7 @@ def main() -> None:
     generator.manual_seed(0)
     toys = [Toy(*toy, prior, generator) for toy in TOYS]
     header = ["judged", "t", "vae to full", "none to full"]
-    header += [f"{way} to {EXACT}" for way in WAYS]
+    header += [f"{way} to {EXACT}" for way in (*WAYS, NOISED)]
     write_section(
         "jacobians",
         f"""## What USD's slope loses

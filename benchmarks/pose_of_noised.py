@@ -3,85 +3,63 @@
     python benchmarks/pose_of_noised.py
 
 USD takes p(c|x̂0) for p(c|x_t). True views of a toy are noised; x̂0 is the toybox prior's own guess,
-without guidance. Beside it the exact x̂0 and p(c|x_t) of a bank of 2,000 latents of the same toy,
-taken from where the world's photographers stand. About three minutes.
+without guidance. Beside it what templates noised alike say, and the exact x̂0 and p(c|x_t) of a bank
+of 2,000 latents of the same toy, taken from where the world's photographers stand. Three minutes.
 """
 
 from math import pi
 
 import torch
 from _report import machine, write_section
-from _toys import cameras_at, four_sides
-from jaxtyping import Float
+from _toy_poses import BANK, SEEN, ToyBank, matching, noised_templates
+from _toys import cameras_at
 from torch import Generator, Tensor
 
-from sd_core.encoders.features import FeatureExtractor
 from sd_core.noising import Noised, draw
 from sd_core.parameterisation import clean_from_noise
 from sd_core.prior import AbstractPrior, PriorContext
-from sd_core.priors.bank import bank_log_likelihood
-from sd_core.shapes import Images, Latents
+from sd_core.shapes import Images
 from sd_core.tables import markdown
-from sd_guidance_usd.matching import MatchingClassifier, MatchingOptions, Templates
+from sd_guidance_usd.rectifier import Probabilities, with_shares
 from sd_toybox.model.clip_reader import ClipReader
 from sd_toybox.model.folders import CLIP, shipped_folder
 from sd_toybox.model.pose_head import grid_azimuths
 from sd_toybox.model.toybox_prior import ToyboxOptions, build
 from sd_toybox.world.pictures import world_pictures
 from sd_toybox.world.poses import POSES, pose_indices
-from sd_toybox.world.samples import sample_world_cameras
 
 TOYS = (("bear", "red"), ("robot", "purple"), ("mug", "green"))
 TIMES = (100, 300, 500, 600, 700, 800, 900)
-VIEWS, BANK = 24, 2000
-
-Probabilities = Float[Tensor, "views poses"]
+VIEWS = 24
 
 
 class Judges:
-    """Of one toy: matching with true templates, the toybox's pose head, and the exact posterior."""
+    """Of one toy: matching and noised with true templates, the toybox's pose head, the truth."""
 
     def __init__(self, kind: str, colour: str, prior: AbstractPrior, generator: Generator) -> None:
-        folder, cpu = str(shipped_folder() / CLIP), torch.device("cpu")
         self.prior = prior
-        self.matching = MatchingClassifier(
-            Templates(POSES, four_sides(kind, colour)),
-            extractor=FeatureExtractor(folder, device=cpu),
-            options=MatchingOptions(augmentations=0, patch_temperature=0.2),
-            generator=Generator().manual_seed(1),
-        )
-        self.reader = ClipReader(shipped_folder() / CLIP, cpu)
-        cameras = sample_world_cameras(BANK, generator)
-        parts = [cameras.select(some) for some in torch.arange(BANK).split(100)]
-        pictures = [world_pictures(kind, colour, part) for part in parts]
-        latents = [prior.encode(some, generator=generator) for some in pictures]
-        self.bank: Latents = torch.cat(latents)
-        self.pose = pose_indices(cameras.azimuth)
+        self.matching = matching(kind, colour, prior)
+        self.templates = noised_templates(kind, colour, prior)
+        self.reader = ClipReader(shipped_folder() / CLIP, prior.device)
+        self.bank = ToyBank(kind, colour, prior, generator)
 
     def see(self, noised: Noised, clean: Images) -> dict[str, Probabilities]:
-        schedule = self.prior.schedule
-        exact = bank_log_likelihood(
-            noised.noisy,
-            self.bank,
-            schedule.alpha(noised.t, noised.noisy),
-            schedule.sigma(noised.t, noised.noisy),
-        )
-        members = exact.softmax(dim=1)
-        mean = self.prior.decode(torch.einsum("vm,mchw->vchw", members, self.bank)).clamp(0, 1)
+        members = self.bank.log_members(noised).exp()
+        mean = torch.einsum("vm,mchw->vchw", members, self.bank.latents)
+        text = self.prior.encode_text([""] * len(noised))
+        nearest = self.templates.log_of_noisy(noised.noisy, noised.t, text)
         return {
             "matching at x̂0": self.matching.log_probabilities(clean).exp(),
             "pose head at x̂0": self._head(clean),
-            "pose head at the exact x̂0": self._head(mean),
-            "exact p(c|x_t)": _by_pose(members, self.pose),
+            "noised templates": with_shares(nearest, SEEN.expand_as(nearest)).exp(),
+            "pose head at the exact x̂0": self._head(self.prior.decode(mean).clamp(0, 1)),
+            "exact p(c|x_t)": self.bank.log_poses(noised).exp(),
         }
 
     def _head(self, pictures: Images) -> Probabilities:
         found = self.reader.read(pictures).azimuth_logits.softmax(dim=1)
-        return _by_pose(found, pose_indices(grid_azimuths(found.shape[1])))
-
-
-def _by_pose(members: Tensor, pose: Tensor) -> Probabilities:
-    return torch.stack([members[:, pose == each].sum(dim=1) for each in range(4)], dim=1)
+        pose = pose_indices(grid_azimuths(found.shape[1]))
+        return torch.stack([found[:, pose == each].sum(dim=1) for each in range(4)], dim=1)
 
 
 @torch.no_grad()
@@ -128,8 +106,9 @@ def _section(seen: dict[int, dict[str, list[Probabilities]]], label: Tensor) -> 
             "",
             f"Of {3 * VIEWS // 4} views each of {len(TOYS)} toys that do not show the front: the "
             "share whose pose is named, and in brackets the mean probability of the front. x̂0 is "
-            f"the toybox prior's, without guidance. Exact: over the latents of {BANK} pictures of "
-            "the same toy, from where the world's photographers stand.",
+            "the toybox prior's, without guidance. Noised templates: one true picture of each "
+            "side, with the world's shares. Exact: over the latents of "
+            f"{BANK} pictures of the same toy, from where the world's photographers stand.",
             "",
             f"{machine('sd-guidance-usd', 'sd-toybox', 'torch')}; made by "
             "benchmarks/pose_of_noised.py.",

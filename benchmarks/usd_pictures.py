@@ -3,9 +3,10 @@
     python benchmarks/usd_pictures.py [--seeds 2] [--at-once 2] [--show-only]
 
 Runs examples/usd_particles.toml with the rectifier at most as long as the rest (the paper), always
-as long (its code), and only watching the pose, which is VSD. Templates are true views. The figure
-has the classes that the matching classifier saw in each interval of t; the table judges the
-pictures that came out by the toybox's own pose head. Resumable, from runs/usd_pictures.
+as long (its code), with noised templates in the place of matching, and only watching the pose,
+which is VSD. Templates are true views. The figure has the classes that the classifier saw in each
+interval of t; the table judges the pictures that came out by the toybox's own pose head. Resumable,
+from runs/usd_pictures.
 """
 
 import argparse
@@ -52,6 +53,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "VSD": ("--set", "guidance.starts_at=1"),
     "USD, at most": ("--set", "guidance.limit=at-most"),
     "USD, equal": ("--set", "guidance.limit=equal"),
+    "USD, noised templates": ("--set", "guidance.classifier={kind = 'noised'}"),
 }
 BEAR = ToyName("bear", "red")
 INTERVALS = ((0, 250), (250, 500), (500, 750), (750, 1000))  # of t
@@ -72,7 +74,7 @@ class Run:
     def go(self, templates: Path) -> None:
         own = ("--set", f"guidance.classifier.templates={templates}")
         seed = ("--seed", str(self.seed))
-        complete(self.folder, str(EXPERIMENT), *seed, *own, *METHODS[self.method])
+        complete(self.folder, str(EXPERIMENT), *seed, *METHODS[self.method], *own)
 
     def seen(self, interval: tuple[int, int]) -> list[float]:
         """Mean shares of CLASSES at the steps whose t is in the interval."""
@@ -157,7 +159,7 @@ def _section(runs: list[Run]) -> str:
 
 def _histograms(runs: list[Run]) -> None:
     """Rows: methods. Columns: intervals of t. Bars: what the classifier saw, mean over seeds."""
-    figure, axes = plt.subplots(len(METHODS), len(INTERVALS), figsize=(9, 4), sharey=True)
+    figure, axes = plt.subplots(len(METHODS), len(INTERVALS), figsize=(9, 5), sharey=True)
     for row, method in zip(axes, METHODS, strict=True):
         own = [run for run in runs if run.method == method]
         for axis, interval in zip(row, INTERVALS, strict=True):
