@@ -33,6 +33,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "usd": {"name": "usd"},
     "usd, jacobian vae": {"name": "usd", "jacobian": "vae"},
     "usd, jacobian none": {"name": "usd", "jacobian": "none"},
+    "usd, noised templates": {"name": "usd", "classifier": {"kind": "noised"}},
+    "usd, only watching": {"name": "usd", "jacobian": "none", "starts_at": 1},
     "jsd": {"name": "jsd"},
     "jsd, released": {"name": "jsd", "preset": "released"},
 }

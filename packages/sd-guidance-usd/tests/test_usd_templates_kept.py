@@ -41,7 +41,9 @@ class Run:
 
     def __init__(self, world, path, *, in_mix=False, **classifier):
         bank, encoder = world
-        own = {"kind": "matching", "model": str(encoder), "augmentations": 2}
+        own = {"kind": "matching", "model": str(encoder)}
+        if classifier.get("kind") != "noised":
+            own["augmentations"] = 2
         if "templates" not in classifier:
             own["candidates"] = 9
         usd = {"classifier": {**own, **classifier}}
@@ -130,12 +132,13 @@ def test_the_chosen_templates_are_in_the_run_folder(world, tmp_path):
         assert min(np.abs(made - each).max() for each in known) < 20
 
 
-@pytest.mark.parametrize("after", [1, 4])  # before and after the first checkpoint
-def test_a_resumed_run_makes_none_and_ends_in_the_same_bits(world, tmp_path, calls, after):
-    whole = Run(world, tmp_path / "whole").go()
+# Before and after the first checkpoint.
+@pytest.mark.parametrize(("after", "kind"), [(1, "matching"), (4, "matching"), (4, "noised")])
+def test_a_resumed_run_makes_none_and_ends_in_the_same_bits(world, tmp_path, calls, after, kind):
+    whole = Run(world, tmp_path / "whole", kind=kind).go()
     each_step, rest = divmod(len(calls) - SAMPLING, STEPS)
     assert rest == 0 and each_step > 0
-    run = Run(world, tmp_path / "run").kill(after=after)
+    run = Run(world, tmp_path / "run", kind=kind).kill(after=after)
     saved = {file: file.stat().st_mtime_ns for file in run.templates.iterdir()}
     calls.clear()
     run.resume()
