@@ -27,7 +27,7 @@ from sd_core.noising import Noised, draw
 from sd_core.prior import AbstractPrior, PriorContext
 from sd_core.shapes import Latents
 from sd_core.tables import markdown
-from sd_guidance_usd.pose_judge import Jacobian, NoisyJudge, PictureJudge
+from sd_guidance_usd.pose_judge import Jacobian, LikelihoodJudge, PictureJudge
 from sd_guidance_usd.rectifier import LogProbabilities, log_rectifier, with_shares
 from sd_toybox.model.toybox_prior import ToyboxOptions, build
 from sd_toybox.world.pictures import world_pictures
@@ -76,7 +76,7 @@ class Toy:
     def _nearest(self, noised: Noised) -> Latents:
         """By templates that are noised alike, which ask no network and so are alike under any
         guidance."""
-        judge = NoisyJudge(self.templates, self.prior, self.text)
+        judge = LikelihoodJudge(self.templates, self.prior, self.text)
         counted = partial(with_shares, shares=SEEN.expand(VIEWS, -1))
         return judge.slope(noised, noised.noise, lambda seen: log_r(counted(seen)))[1]
 

@@ -95,12 +95,12 @@ def test_as_the_target_of_a_mix_it_is_itself():
         ({"classifier": {"kind": "exact", "templates": "folder"}}, "is for the kind matching"),
         (
             {"classifier": {"kind": "exact", "model": "m"}},
-            "the kind matching or noised or text",
+            "the kind matching, noised or text",
         ),
         ({"only": ["back"], "memory": 9}, "memory is for p̄, but with only nobody asks"),
         ({"only": ["back"], "bins": 9}, "bins is for p̄, but with only nobody asks"),
         ({"classifier": {"kind": "a:b", "phrases": {"a": "b"}}}, "classifier.phrases names class"),
-        ({"classifier": {"kind": "a:b", "size": 28}}, "classifier.size is for the kind matching o"),
+        ({"classifier": {"kind": "a:b", "size": 28}}, "size is for the kind matching, noised or t"),
     ],
 )
 def test_options_without_effect_are_refused(values, told):

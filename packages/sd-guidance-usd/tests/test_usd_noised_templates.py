@@ -123,6 +123,7 @@ def test_the_priors_marginal_is_one_for_all_t_and_asked_for_once(prior, folder, 
     ("values", "told"),
     [
         ({"jacobian": "none"}, "guidance.jacobian has no effect on the kind noised"),
+        ({"bins": 3, "marginal": "prior"}, "guidance.bins has no effect on the kind noised"),
         ({"judged": "guided"}, "guidance.judged has no effect on the kind noised"),
         ({"classifier": {"model": "m"}}, "guidance.classifier.model has no effect on the kind no"),
         ({"classifier": {"patch_temperature": 0.1}}, "patch_temperature is for the kind matching,"),
@@ -137,10 +138,25 @@ def test_what_asks_pictures_or_the_network_has_no_effect(prior, folder, values, 
 def test_templates_of_another_size_than_the_priors_pictures_are_refused(prior, folder):
     for name in NAMES:
         save_png(folder / f"{name}.png", torch.rand(1, 3, 6, 4))
-    with pytest.raises(ConfigError, match=r"are \[3, 6, 4\] as the prior sees them"):
+    with pytest.raises(ConfigError, match=r"templates are \[3, 6, 4\] as the prior .* Set "):
         noised(prior, folder)
 
 
 def test_it_goes_back_through_nothing():
     told = {"kind": "noised", "templates": "folder"}
     assert options(classifier=told).backward_through() == frozenset()
+
+
+@pytest.mark.parametrize("second_noise", [False, True])
+def test_it_asks_the_prior_for_the_target_alone(prior, folder, monkeypatch, second_noise):
+    asked, real = [], ImageBankPrior.predict_noise
+
+    def counted(self, noisy, t, condition):
+        asked.append(len(noisy))
+        return real(self, noisy, t, condition)
+
+    method = noised(prior, folder, scale=1, second_noise=second_noise)
+    latents = exact.some_latents(prior, 4).double()
+    monkeypatch.setattr(ImageBankPrior, "predict_noise", counted)
+    method.gradient(latents, CAMERAS, step=STEP, generator=Generator().manual_seed(0))
+    assert asked == [4]

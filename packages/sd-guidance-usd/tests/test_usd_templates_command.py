@@ -193,7 +193,7 @@ def test_of_a_mix_the_options_of_its_usd_count(told, world, capsys):
         ),
         (
             ("--output", "out", "--set", "guidance.classifier.kind=exact"),
-            "stages.0.guidance: classifier.candidates is for the kind matching, but the kind is ",
+            "stages.0.guidance: classifier.candidates is for the kind matching or noised, but t",
         ),
         (
             ("--output", "out", "--set", "guidance.classifier.model=nowhere"),
@@ -224,7 +224,7 @@ def test_a_classifier_that_takes_no_templates_is_refused(told, capsys):
     kind = ("guidance.classifier.kind=text",)
     assert refused(capsys, told("--output", "out", settings_of=kind)) == (
         "guidance.classifier.kind is 'text', which takes no templates. Leave it out, or set it to "
-        "matching."
+        "matching or noised."
     )
 
 

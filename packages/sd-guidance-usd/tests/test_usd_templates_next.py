@@ -10,10 +10,10 @@ from sd_core.plugins import load_plugins
 from sd_guidance_usd.templates_command import next_command, usds_of
 
 
-def last_words(told) -> str:
+def last_words(told, *, exact=False) -> str:
     """For an experiment as a table."""
     experiment = Experiment(told, load_plugins(installed=False, extra=[sd_guidance_usd]))
-    return next_command(experiment, usds_of(experiment), Path("t"), exact=False)
+    return next_command(experiment, usds_of(experiment), Path("t"), exact=exact)
 
 
 SHORT = "--guidance usd --set guidance.classifier.templates=t"
@@ -57,4 +57,19 @@ def test_the_last_line_names_every_usd_that_takes_the_templates():
         "the same experiment without stages.1.guidance.classifier.candidates and "
         "--set stages.1.guidance.classifier.templates=t "
         "--set stages.4.guidance.options.usd.classifier.templates=t"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ({}, " --set guidance.classifier.kind=matching"),
+        ({"kind": "matching"}, " --set guidance.classifier.kind=matching"),
+        ({"kind": "noised"}, ""),
+    ],
+)
+def test_on_an_exact_prior_the_last_line_names_the_kind_unless_it_is_noised(kind, more):
+    stage = {"guidance": {"name": "usd", "classifier": kind}}
+    assert last_words({"prompt": "a toy", "stages": [stage]}, exact=True) == (
+        f"the same experiment and --set guidance.classifier.templates=t{more}"
     )

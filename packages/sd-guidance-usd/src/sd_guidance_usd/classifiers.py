@@ -23,7 +23,7 @@ from sd_guidance_usd.matching import MatchingClassifier, Templates
 from sd_guidance_usd.noised_templates import NoisedTemplates
 from sd_guidance_usd.options import ClassifierOptions, USDOptions
 from sd_guidance_usd.phrases import text_of
-from sd_guidance_usd.pose_judge import AbstractPoseJudge, ExactJudge, NoisyJudge, PictureJudge
+from sd_guidance_usd.pose_judge import AbstractPoseJudge, ExactJudge, LikelihoodJudge, PictureJudge
 from sd_guidance_usd.rectifier import LogProbabilities, wanted_shares
 from sd_guidance_usd.templates import (
     Pictures,
@@ -61,7 +61,7 @@ def build_judge(
                 f'guidance.classifier.kind = "matching", or remove {name}.'
             )
         noised = build_noised(config, context)
-        return noised.classes, NoisyJudge(noised, prior, text)
+        return noised.classes, LikelihoodJudge(noised, prior, text)
     classifier: PictureClassifier
     if kind == "matching":
         classifier = build_matching(config, context)

@@ -23,14 +23,18 @@ class NoisedTemplates:
         self.classes = templates.classes
         self.prior = prior
         with torch.no_grad():
-            self.latents: Tensor = prior.encode(templates.pictures)
+            encoded = [prior.encode(picture[None]) for picture in templates.pictures]
+        self.latents: Tensor = torch.cat(encoded)
         if self.latents.shape[1:] != prior.latent_shape:
             raise ConfigError(
-                f"the templates are {list(self.latents.shape[1:])} as the prior sees them, whose "
-                f"pictures are {list(prior.latent_shape)}. Give templates of its pictures' size."
+                f"the templates are {list(self.latents.shape[1:])} as the prior sees them, its own "
+                f"pictures are {list(prior.latent_shape)}. Set guidance.classifier.templates to "
+                "pictures of that size."
             )
 
     def log_of_noisy(self, noisy: Latents, t: Timesteps, condition: Condition) -> LogProbabilities:
+        # A difference of large numbers at small t: half precision would leave nothing of it.
+        noisy = noisy.to(torch.promote_types(noisy.dtype, torch.float32))
         alpha = self.prior.schedule.alpha(t, noisy)
         sigma = self.prior.schedule.sigma(t, noisy)
         return bank_log_likelihood(noisy, self.latents.to(noisy), alpha, sigma).log_softmax(dim=1)

@@ -108,6 +108,7 @@ class ClassifierOptions(MatchingOptions):
 
 
 KINDS = ("matching", "noised", "text", "exact")
+TAKING = ("matching", "noised", None)  # of these, those that take templates; None: by default
 # What counts for some of them alone.
 OF_TEMPLATES = ("templates", "candidates", "mirrored")
 OF_MATCHING = (*sorted(MatchingOptions.model_fields.keys() - {"model", "size"}), "polarity")
@@ -121,6 +122,11 @@ def told_for_making(told: ClassifierOptions) -> list[str]:
     """Those of OF_MAKING that differ from their defaults, which are those of every preset."""
     usual = ClassifierOptions()
     return [name for name in OF_MAKING if getattr(told, name) != getattr(usual, name)]
+
+
+def _one_of(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 class USDOptions(PresetOptions, VSDOptions):
@@ -142,7 +148,9 @@ class USDOptions(PresetOptions, VSDOptions):
         {}, "How often each class is wanted; those not named never. Empty: all alike.", symbol="f"
     )
     only: tuple[str, ...] = option(
-        (), "Pose control: these classes alone, r = Σ p(c|x_t), whatever is seen how often."
+        (),
+        "Pose control: these classes alone, r = Σ p(c|x_t), whatever is seen how often. The kind "
+        "noised then counts every class as frequent as any.",
     )
     marginal: Literal["running", "prior"] = option(
         "running",
@@ -235,7 +243,8 @@ class USDOptions(PresetOptions, VSDOptions):
         """What a judge of x_t takes no notice of; an encoder only chooses among made templates."""
         encoder = () if self.classifier.templates is None else OF_AN_ENCODER
         of_pictures = [f"classifier.{name}" for name in self.told_of(encoder)]
-        return [*of_pictures, *self._unusual(("judged", "jacobian"))]
+        bins = ("bins",) if self.marginal == "prior" else ()  # which has one p̄ for all t
+        return [*of_pictures, *self._unusual(("judged", "jacobian", *bins))]
 
     def _unusual(self, names: Sequence[str]) -> list[str]:
         """Those that are not as the preset has them; an empty text is as none."""
@@ -252,11 +261,11 @@ class USDOptions(PresetOptions, VSDOptions):
         of_kinds = (
             (OF_TEXT, ("text",)),
             (OF_MATCHING, ("matching", None)),
-            (OF_TEMPLATES, ("matching", "noised", None)),
+            (OF_TEMPLATES, TAKING),
             (OF_AN_ENCODER, ("matching", "noised", "text", None)),
         )
         foreign = [
-            (name, " or ".join(each for each in kinds if each))
+            (name, _one_of([each for each in kinds if each]))
             for names, kinds in of_kinds
             if kind not in kinds
             for name in self.told_of(names)

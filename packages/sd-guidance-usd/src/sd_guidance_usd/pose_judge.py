@@ -24,6 +24,8 @@ class AbstractPoseJudge(ABC):
 
     # Whether ε must carry the network's graph, from `noised.noisy`.
     needs_graph: bool = False
+    # Whether it looks at ε at all.
+    needs_noise: bool = True
     # Whether every class counts as equally frequent, p ∝ p(x_t|c): how frequent each is, USD has
     # to count in.
     of_equal_shares: bool = False
@@ -44,9 +46,9 @@ class AbstractPoseJudge(ABC):
 
 
 class NoisyJudge(AbstractPoseJudge):
-    """Of a classifier that is asked of x_t itself, with every class as frequent as any."""
+    """Of a classifier that is asked of x_t itself."""
 
-    of_equal_shares = True
+    needs_noise = False
 
     def __init__(self, classifier: NoisyClassifier, prior: AbstractPrior, prompt: str) -> None:
         self.classifier = classifier
@@ -73,10 +75,15 @@ class ExactJudge(NoisyJudge):
     """Of a classifier that knows p(c|x_t)."""
 
     classifier: ExactNoisyClassifier
-    of_equal_shares = False
 
     def known_shares(self) -> Shares:
         return self.classifier.shares(self.prior.encode_text([self.prompt]))
+
+
+class LikelihoodJudge(NoisyJudge):
+    """Of a classifier that knows p(x_t|c), up to a factor that is the same for every class."""
+
+    of_equal_shares = True
 
 
 class PictureJudge(AbstractPoseJudge):

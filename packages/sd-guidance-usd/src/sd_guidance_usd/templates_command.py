@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from pydantic import model_validator
 from torch import Generator, Tensor
 
@@ -29,7 +30,7 @@ from sd_core.shapes import Images
 from sd_guidance_usd.candidates import candidate_pictures, most_typical, read_candidates
 from sd_guidance_usd.choice_server import ChoiceServer, Pick, Question
 from sd_guidance_usd.classifiers import build_extractor, check_classes
-from sd_guidance_usd.options import USDOptions, told_for_making
+from sd_guidance_usd.options import TAKING, USDOptions, told_for_making
 from sd_guidance_usd.phrases import text_of
 from sd_guidance_usd.separation import TemplatesLookAlike, Wholes, warn_if_alike
 from sd_guidance_usd.templates import save_pictures
@@ -106,7 +107,7 @@ def usds_of(experiment: Experiment) -> list[tuple[str, USDOptions]]:
         for index, stage in enumerate(experiment.stages)
         for each in _usd_in(stage.guidance, f"stages.{index}.guidance" if several else "guidance")
     ]
-    fitting = [each for each in found if each[1].classifier.kind in (None, "matching")]
+    fitting = [each for each in found if each[1].classifier.kind in TAKING]
     if fitting:
         phrases = fitting[0][1].classifier.phrases
         return [each for each in fitting if each[1].classifier.phrases == phrases]
@@ -114,7 +115,7 @@ def usds_of(experiment: Experiment) -> list[tuple[str, USDOptions]]:
         where, config = found[0]
         raise ConfigError(
             f"{where}.classifier.kind is '{config.classifier.kind}', which takes no templates. "
-            "Leave it out, or set it to matching."
+            "Leave it out, or set it to matching or noised."
         )
     if any("guidance" in stage.model_fields_set for stage in experiment.options.stages):
         raise ConfigError(
@@ -155,7 +156,7 @@ def _given(options: TemplatesOptions, config: USDOptions) -> dict[str, Images]:
     return read_candidates(Path(options.pictures).expanduser())
 
 
-def _sheet(rows: Sequence[Images]) -> Tensor:
+def _sheet(rows: Sequence[Float[Tensor, "_ 3 height width"]]) -> Tensor:
     """A row for each class, on white where one has fewer pictures."""
     columns = max(map(len, rows))
     full = [torch.cat([row, row.new_ones(columns - len(row), *row.shape[1:])]) for row in rows]
@@ -208,7 +209,7 @@ def next_command(
     sets, without = [], []
     for where, config in every:
         sets.append(f"{where}.classifier.templates={templates}")
-        if exact:
+        if exact and config.classifier.kind != "noised":
             sets.append(f"{where}.classifier.kind=matching")
         without += [f"{where}.classifier.{name}" for name in told_for_making(config.classifier)]
     words = [word for each in sets for word in ("--set", each)]

@@ -38,7 +38,7 @@ class USD(VSD):
     """g = w(t)·(ε_p - σ·∇_{x_t} log r - ε_φ), r = Σ_c f(c)/p̄_t(c)·p(c|x_t); eq. 13.
 
     p_t·r is the density of pictures whose poses are distributed as f. p(c|x_t) is read off x̂0, the
-    prior's own guess of the picture without noise, given the text.
+    prior's own guess of the picture without noise, given the text; or a classifier knows it of x_t.
     """
 
     config: USDOptions
@@ -74,9 +74,11 @@ class USD(VSD):
             judged = draw(self.prior.schedule, noised.clean, noised.t, generator)
         rectified = step.fraction >= self.config.starts_at
         with_graph = rectified and self.judge.needs_graph
+        noise = of_clean = judged.noise
         with torch.set_grad_enabled(with_graph):  # one pass for the target and for the slope
             judged = replace(judged, noisy=judged.noisy.detach().requires_grad_(with_graph))
-            noise, of_clean = self._ask(judged, cameras)
+            if self.judge.needs_noise or not self.config.second_noise:
+                noise, of_clean = self._ask(judged, cameras)
         probabilities, correction = self._judge(judged, of_clean, rectified=rectified)
         if self.config.second_noise:
             noise = super().target(noised, cameras, step=step, generator=generator).noise
