@@ -78,7 +78,6 @@ METHODS: dict[str, tuple[str, ...]] = {
         "--set",
         "guidance.limit=equal",
     ),
-    "usd-noised": ("--guidance", "usd", *classifier("guidance", NOISED)),
     "usd-esd-4-to-1-exact": (*MIX, *classifier("guidance.options.usd", MATCHING)),
     "usd-esd-4-to-1-exact-noised": (*MIX, *classifier("guidance.options.usd", NOISED)),
 }

@@ -124,7 +124,9 @@ Cosine of ∇ log r with the one it is compared with, and its length beside that
 {VIEWS} views each of {len(TOYS)} toys, by the matching classifier at x̂0, and exactly over the
 latents of {BANK} pictures of the same toy; "–" where that is flat, as the pose is certain. p̄ is how
 often the world shows each pose. Judged: at x̂0 of the text alone, or under guidance of
-{JUDGED["guided"]:g}. What `full`, `vae` and `none` cost is in "A step with each method".
+{JUDGED["guided"]:g}. Noised: by one true template of each side, noised as x_t is, with the world's
+shares; it asks no network, so that its two blocks differ in the noise alone. What `full`, `vae` and
+`none` cost is in "A step with each method".
 {machine("sd-guidance-usd", "sd-toybox", "torch")}; made by `nox -s benchmarks -- jacobians`.
 """,
     )

@@ -13,6 +13,7 @@ import torch
 from _report import machine, write_section
 from _toy_poses import BANK, SEEN, ToyBank, matching, noised_templates
 from _toys import cameras_at
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from sd_core.noising import Noised, draw
@@ -20,7 +21,7 @@ from sd_core.parameterisation import clean_from_noise
 from sd_core.prior import AbstractPrior, PriorContext
 from sd_core.shapes import Images
 from sd_core.tables import markdown
-from sd_guidance_usd.rectifier import Probabilities, with_shares
+from sd_guidance_usd.rectifier import Probabilities, Shares, with_shares
 from sd_toybox.model.clip_reader import ClipReader
 from sd_toybox.model.folders import CLIP, shipped_folder
 from sd_toybox.model.pose_head import grid_azimuths
@@ -56,6 +57,14 @@ class Judges:
             "exact p(c|x_t)": self.bank.log_poses(noised).exp(),
         }
 
+    def counted(self) -> tuple[Shares, Shares]:
+        """How often the bank's own pictures show each pose, and what the nearest template says."""
+        latents, least = self.bank.latents, torch.zeros(BANK, dtype=torch.long)
+        noised = draw(self.prior.schedule, latents, least, Generator().manual_seed(1))
+        text = self.prior.encode_text([""] * BANK)
+        found = self.templates.log_of_noisy(noised.noisy, noised.t, text).exp().mean(dim=0)
+        return torch.bincount(self.bank.pose, minlength=len(POSES)) / BANK, found
+
     def _head(self, pictures: Images) -> Probabilities:
         found = self.reader.read(pictures).azimuth_logits.softmax(dim=1)
         pose = pose_indices(grid_azimuths(found.shape[1]))
@@ -70,8 +79,10 @@ def main() -> None:
     azimuth = 2 * pi * (torch.arange(VIEWS) + 0.5) / VIEWS
     label = pose_indices(azimuth)
     seen: dict[int, dict[str, list[Probabilities]]] = {t: {} for t in TIMES}
+    counted = []
     for kind, colour in TOYS:
         judges = Judges(kind, colour, prior, generator)
+        counted.append(torch.stack(judges.counted()))
         latents = prior.encode(
             world_pictures(kind, colour, cameras_at(azimuth)), generator=generator
         )
@@ -84,10 +95,17 @@ def main() -> None:
             clean = clean_from_noise(noised.noisy, noise, alpha=alpha, sigma=sigma)
             for name, found in judges.see(noised, prior.decode(clean).clamp(0, 1)).items():
                 seen[t].setdefault(name, []).append(found)
-    write_section("pose-of-noised", _section(seen, label.repeat(len(TOYS))))
+    write_section("pose-of-noised", _section(seen, label.repeat(len(TOYS)), torch.stack(counted)))
 
 
-def _section(seen: dict[int, dict[str, list[Probabilities]]], label: Tensor) -> str:
+def _section(
+    seen: dict[int, dict[str, list[Probabilities]]],
+    label: Tensor,
+    counted: Float[Tensor, "toys 2 poses"],
+) -> str:
+    true, nearest = (
+        ", ".join(f"{share:.2f}" for share in shares) for shares in counted.mean(dim=0).tolist()
+    )
     names = list(seen[TIMES[0]])
     rows = []
     for t in TIMES:
@@ -109,6 +127,9 @@ def _section(seen: dict[int, dict[str, list[Probabilities]]], label: Tensor) -> 
             "the toybox prior's, without guidance. Noised templates: one true picture of each "
             "side, with the world's shares. Exact: over the latents of "
             f"{BANK} pictures of the same toy, from where the world's photographers stand.",
+            "",
+            "How often the banks' own pictures show each pose (front, right, back, left; mean over "
+            f"the toys): {true}. As the nearest template has it, with the least noise: {nearest}.",
             "",
             f"{machine('sd-guidance-usd', 'sd-toybox', 'torch')}; made by "
             "benchmarks/pose_of_noised.py.",

@@ -1,6 +1,6 @@
 """Sixteen pictures of a biased prompt by VSD and by USD (RecDreamer, figures 13 and 14).
 
-    python benchmarks/usd_pictures.py [--seeds 2] [--at-once 2] [--show-only]
+    python benchmarks/usd_pictures.py [--methods VSD] [--seeds 2] [--at-once 2] [--show-only]
 
 Runs examples/usd_particles.toml with the rectifier at most as long as the rest (the paper), always
 as long (its code), with noised templates in the place of matching, and only watching the pose,
@@ -102,12 +102,13 @@ class Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--at-once", type=int, default=os.cpu_count())
     parser.add_argument("--show-only", action="store_true", help="of what is finished")
     parsed = parser.parse_args()
     torch.set_num_threads(1)
-    runs = [Run(method, seed) for seed in range(parsed.seeds) for method in METHODS]
+    runs = [Run(method, seed) for seed in range(parsed.seeds) for method in parsed.methods]
     if parsed.show_only:
         runs = [run for run in runs if finished(run.folder)]
     if not runs:
@@ -159,8 +160,12 @@ def _section(runs: list[Run]) -> str:
 
 def _histograms(runs: list[Run]) -> None:
     """Rows: methods. Columns: intervals of t. Bars: what the classifier saw, mean over seeds."""
-    figure, axes = plt.subplots(len(METHODS), len(INTERVALS), figsize=(9, 5), sharey=True)
-    for row, method in zip(axes, METHODS, strict=True):
+    methods = list(dict.fromkeys(run.method for run in runs))
+    size = (9, 1.25 * len(methods))
+    figure, axes = plt.subplots(
+        len(methods), len(INTERVALS), figsize=size, sharey=True, squeeze=False
+    )
+    for row, method in zip(axes, methods, strict=True):
         own = [run for run in runs if run.method == method]
         for axis, interval in zip(row, INTERVALS, strict=True):
             each = [run.seen(interval) for run in own]
