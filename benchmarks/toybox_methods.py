@@ -54,7 +54,7 @@ PROMPTS = (
 FAILURES = ("sds", "vsd")
 METRICS = ("janus-faces", "pose-consistency")
 PICTURED = PROMPTS[:4], 0  # the prompts and the seed whose views are shown
-SHOWN = ("sds", "vsd", "esd-1")  # in docs/
+SHOWN = ("sds", "vsd", "esd-1", "usd", "usd-esd-4-to-1-exact-noised")  # in docs/
 COLUMNS = 8  # views around each object
 
 
