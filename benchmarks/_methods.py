@@ -72,11 +72,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     ),
     # The rectifier is as long as the rest, as in RecDreamer's code.
     "usd": (
-        "--guidance",
-        "usd",
-        *classifier("guidance", MATCHING),
-        "--set",
-        "guidance.limit=equal",
+        *("--guidance", "usd", *classifier("guidance", MATCHING)),
+        *("--set", "guidance.limit=equal"),
     ),
     "usd-esd-4-to-1-exact": (*MIX, *classifier("guidance.options.usd", MATCHING)),
     "usd-esd-4-to-1-exact-noised": (*MIX, *classifier("guidance.options.usd", NOISED)),

@@ -173,8 +173,9 @@ def _histograms(runs: list[Run]) -> None:
             axis.bar(range(len(CLASSES)), heights, color="tab:blue")
             axis.axhline(1 / len(CLASSES), color="grey", linewidth=0.8)
             axis.set_xticks(range(len(CLASSES)), CLASSES)
-            axis.set_title(f"{method}, t in {interval[0]} to {interval[1]}", fontsize=8)
+            axis.set_title(f"t in {interval[0]} to {interval[1]}", fontsize=8)
             axis.tick_params(labelsize=7)
+        row[0].set_ylabel(method, fontsize=7)
     figure.tight_layout()
     figure.savefig(DOCS / "images" / "usd_histograms.png", dpi=90)
 

@@ -110,26 +110,34 @@ class USD(VSD):
     def _judge(
         self, noised: Noised, noise: Latents, *, rectified: bool
     ) -> tuple[Probabilities, Correction | None]:
-        if not rectified:
-            seen = self.judge.probabilities(noised, noise)
-            return self._counted(seen.log(), noised.t).exp(), None
-        seen, slope = self.judge.slope(
-            noised, noise, lambda seen: self._log_rectifier(self._counted(seen, noised.t), noised.t)
-        )
+        slope = None
+        if rectified:
+            probabilities, slope = self.judge.slope(
+                noised, noise, lambda seen: self._log_rectifier(seen, noised.t)
+            )
+        else:
+            probabilities = self.judge.probabilities(noised, noise)
+        if self._counts_shares:
+            probabilities = self._counted(probabilities.log(), noised.t).exp()
+        if slope is None:
+            return probabilities, None
         sigma = self.prior.schedule.sigma(noised.t, slope)
-        probabilities = self._counted(seen.log(), noised.t).exp()
         return probabilities, Correction(-sigma * slope, self.config.limit)
 
+    @property
+    def _counts_shares(self) -> bool:
+        """Whether how frequent each class is, which the judge leaves to us, matters at all."""
+        return self.judge.of_equal_shares and not self.config.only
+
     def _counted(self, seen: LogProbabilities, t: Timesteps) -> LogProbabilities:
-        """With how frequent each class is, where the judge leaves that to us and it is asked."""
-        if self.config.only or not self.judge.of_equal_shares:
-            return seen
         return with_shares(seen, self.marginal.at(t).to(seen))
 
     def _log_rectifier(self, log_probabilities: LogProbabilities, t: Timesteps) -> PerSample:
         wanted = self.wanted.to(log_probabilities)
         if self.config.only:
             return log_control(log_probabilities, wanted)
+        if self._counts_shares:
+            log_probabilities = self._counted(log_probabilities, t)
         return log_rectifier(log_probabilities, self.marginal.at(t).to(wanted), wanted)
 
     def _measure_prior(self, generator: Generator) -> None:
