@@ -20,6 +20,7 @@ from sd_core.encoders.features import Extractor
 from sd_core.errors import ConfigError
 from sd_core.shapes import Images, Saliency
 from sd_guidance_usd.augmentation import colour_jitter, noise_and_shape
+from sd_guidance_usd.distances import distances
 from sd_guidance_usd.foreground import (
     Patches,
     PatchMask,
@@ -115,10 +116,7 @@ def _shown(patches: Patches, mask: PatchMask) -> list[Shown]:
 def _same_places(shown: Shown, template: Shown, temperature: float) -> Tensor:
     """s_ori of one picture and one template, a number."""
     (points, place), (template_points, template_place) = shown, template
-    # The shortcut |a|² - 2ab + |b|² would round away distances of the size of τ_pat.
-    exact = "donot_use_mm_for_euclid_dist"
-    distance = torch.cdist(points, template_points, compute_mode=exact)
-    weight = (-distance / temperature).softmax(dim=1)
+    weight = (-distances(points, template_points) / temperature).softmax(dim=1)
     moved = (place[:, None] - template_place).abs()
     return 1 - (weight * moved).sum(dim=1).mean()
 
