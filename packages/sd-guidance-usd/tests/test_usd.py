@@ -115,6 +115,9 @@ def test_options_without_effect_are_refused(values, told):
         ({"classifier": {"model": "a-model"}}, "classifier.model"),
         ({"jacobian": "none"}, "jacobian"),
         ({"auxiliary": "from the side"}, "auxiliary"),
+        ({"marginal": "prior", "bins": 3}, "bins"),
+        ({"marginal": "prior", "prior_samples": 9}, "prior_samples"),
+        ({"marginal": "prior", "prior_steps": 9}, "prior_steps"),
     ],
 )
 def test_what_has_no_effect_where_the_prior_makes_the_kind_exact_is_refused(values, name):

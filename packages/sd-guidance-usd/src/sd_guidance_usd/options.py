@@ -232,12 +232,15 @@ class USDOptions(PresetOptions, VSDOptions):
             )
 
     def told_beside_exact(self) -> list[str]:
-        """What no exact classifier takes notice of: it asks neither a picture nor the network."""
+        """What no exact classifier takes notice of: it asks neither a picture nor the network, and
+        knows the prior's marginal, which is the same at every t.
+        """
         of_pictures = [
             f"classifier.{name}"
             for name in self.told_of((*OF_MATCHING, *OF_TEMPLATES, *OF_AN_ENCODER))
         ]
-        return [*of_pictures, *self._unusual(("judged", "jacobian", "auxiliary"))]
+        known = ("bins", "prior_samples", "prior_steps") if self.marginal == "prior" else ()
+        return [*of_pictures, *self._unusual(("judged", "jacobian", "auxiliary", *known))]
 
     def told_beside_noised(self) -> list[str]:
         """What a judge of x_t takes no notice of; an encoder only chooses among made templates."""
