@@ -6,13 +6,18 @@ from _toys import MATCHING, NOISED
 
 # Without classifier-free guidance, and with the renders themselves as the estimator: what a method
 # does when nothing but its formula is in it.
-EXACT = ("--set", "guidance.scale=1", "--set", "prior.estimator.kind=renders")
+RENDERS = ("--set", "prior.estimator.kind=renders")
+EXACT = ("--set", "guidance.scale=1", *RENDERS)
 
 ESD_1 = ("--guidance", "esd", "--set", "guidance.entropy_weight=1")
 # All layers that a LoRA can adapt, as camera_knowledge.py has it.
 EVERYWHERE = (
     *("to_q", "to_k", "to_v", "to_out.0"),
     *("conv1", "conv2", "time_emb_proj", "conv_shortcut"),
+)
+
+RANK_16 = (
+    *("--set", f"prior.estimator.targets={list(EVERYWHERE)}", "--set", "prior.estimator.rank=16"),
 )
 
 
@@ -23,17 +28,21 @@ def classifier(where: str, words: Sequence[str]) -> tuple[str, ...]:
     return tuple(told for word in each for told in ("--set", word))
 
 
-# USD's target with ESD's source, λ from 4 to 1, the renders themselves as the estimator.
-MIX = (
-    *("--guidance", "mix", "--set", "guidance.noising=esd"),
-    *("--set", "guidance.target=usd", "--set", "guidance.source=esd"),
-    *("--set", "prior.estimator.kind=renders", "--set", "guidance.options.usd.scale=1"),
-    *("--set", "guidance.options.usd.marginal=prior"),
-    *("--set", "guidance.options.usd.limit=none"),
-    *("--set", "guidance.options.esd.entropy_weight=4"),
-    *("--set", "guidance.options.esd.entropy_weight_end=1"),
-    *("--set", "guidance.options.esd.entropy_weight_until=0.6"),
-)
+def mix(estimator: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
+    """USD's target with ESD's source, λ from 4 to 1, without classifier-free guidance."""
+    return (
+        *("--guidance", "mix", "--set", "guidance.noising=esd"),
+        *("--set", "guidance.target=usd", "--set", "guidance.source=esd"),
+        *(*estimator, "--set", "guidance.options.usd.scale=1"),
+        *("--set", "guidance.options.usd.marginal=prior"),
+        *("--set", "guidance.options.usd.limit=none"),
+        *("--set", "guidance.options.esd.entropy_weight=4"),
+        *("--set", "guidance.options.esd.entropy_weight_end=1"),
+        *("--set", "guidance.options.esd.entropy_weight_until=0.6"),
+        *classifier("guidance.options.usd", words),
+    )
+
+
 METHODS: dict[str, tuple[str, ...]] = {
     "sds": ("--guidance", "sds"),
     "vsd": ("--guidance", "vsd"),
@@ -46,11 +55,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     # how long.
     "esd-1-dropout-0.1": (*ESD_1, "--set", "guidance.estimator.camera_dropout=0.1"),
     "esd-1-dropout-1": (*ESD_1, "--set", "guidance.estimator.camera_dropout=1"),
-    "esd-1-rank-16": (
-        *ESD_1,
-        *("--set", f"prior.estimator.targets={list(EVERYWHERE)}"),
-        *("--set", "prior.estimator.rank=16", "--set", "guidance.estimator.learning_rate=0.001"),
-    ),
+    "esd-1-rank-16": (*ESD_1, *RANK_16, "--set", "guidance.estimator.learning_rate=0.001"),
     "esd-1-1200-steps": (*ESD_1, "--set", "steps=1200"),
     "vsd-1200-steps": ("--guidance", "vsd", "--set", "steps=1200"),
     "bridge": ("--guidance", "bridge"),
@@ -75,6 +80,16 @@ METHODS: dict[str, tuple[str, ...]] = {
         *("--guidance", "usd", *classifier("guidance", MATCHING)),
         *("--set", "guidance.limit=equal"),
     ),
-    "usd-esd-4-to-1-exact": (*MIX, *classifier("guidance.options.usd", MATCHING)),
-    "usd-esd-4-to-1-exact-noised": (*MIX, *classifier("guidance.options.usd", NOISED)),
+    # The same steps, t, words and templates; the rectifier is never added.
+    "usd-watching": (
+        *("--guidance", "usd", *classifier("guidance", MATCHING)),
+        *("--set", "guidance.starts_at=1"),
+    ),
+    # The paper's limit.
+    "usd-at-most": ("--guidance", "usd", *classifier("guidance", MATCHING)),
+    "usd-esd-4-to-1": mix(
+        (*RANK_16, "--set", "guidance.options.esd.estimator.learning_rate=0.001"), MATCHING
+    ),
+    "usd-esd-4-to-1-exact": mix(RENDERS, MATCHING),
+    "usd-esd-4-to-1-exact-noised": mix(RENDERS, NOISED),
 }
