@@ -5,8 +5,9 @@
 Runs examples/usd_particles.toml with the rectifier at most as long as the rest (the paper), always
 as long (its code), with noised templates in the place of matching, and only watching the pose,
 which is VSD. Templates are true views. The figure has the classes that the classifier saw in each
-interval of t; the table judges the pictures that came out by the toybox's own pose head. Resumable,
-from runs/usd_pictures.
+interval of t; the table judges the pictures that came out beside renders of the true toy, since
+the classifier's features are those of the toybox's own pose head. Resumable, from
+runs/usd_pictures.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -25,7 +27,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 from _report import machine, write_section
-from _runs import complete, finished, minutes
+from _runs import commit_of, complete, finished, minutes
 from _toys import template_folder
 
 from sd_core.cameras import turntable
@@ -41,7 +43,7 @@ from sd_core.show import look
 from sd_core.tables import markdown
 from sd_toybox.meter.clip_pose_judge import ClipPoseJudge
 from sd_toybox.meter.faces import best_poses, pose_entropy, pose_shares
-from sd_toybox.meter.pose_judge import ToyName
+from sd_toybox.meter.pose_judge import PoseReading, RenderPoseJudge, ToyName
 from sd_toybox.model.folders import CLIP, shipped_folder
 from sd_toybox.model.toybox_prior import ToyboxOptions, build
 from sd_toybox.world.poses import POSES
@@ -58,6 +60,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 BEAR = ToyName("bear", "red")
 INTERVALS = ((0, 250), (250, 500), (500, 750), (750, 1000))  # of t
 CLASSES = POSES
+ELEVATIONS = (-10.0, 10.0, 30.0)  # between which the world's photographers stand
 
 
 @dataclass(frozen=True)
@@ -78,18 +81,23 @@ class Run:
 
     def seen(self, interval: tuple[int, int]) -> list[float]:
         """Mean shares of CLASSES at the steps whose t is in the interval."""
-        lines = (self.folder / "log.jsonl").read_text("utf-8").splitlines()
-        steps = [json.loads(line) for line in lines]
-        inside = [step for step in steps if interval[0] <= step["t"] < interval[1]]
+        inside = self._steps(interval)
         if not inside:
             return [0.0] * len(CLASSES)
         return [statistics.mean(step[f"seen_{name}"] for step in inside) for name in CLASSES]
 
-    def correction(self) -> float | None:
-        """Median over the steps of the rectifier's length beside the rest, before any limit."""
+    def corrections(self) -> str:
+        """In each interval of t the median length of the rectifier beside the rest, unlimited."""
+        found = [
+            [step["correction"] for step in self._steps(interval) if "correction" in step]
+            for interval in INTERVALS
+        ]
+        return " / ".join(f"{statistics.median(each):.1g}" if each else "-" for each in found)
+
+    def _steps(self, interval: tuple[int, int]) -> list[dict[str, Any]]:
         lines = (self.folder / "log.jsonl").read_text("utf-8").splitlines()
-        found = [step["correction"] for step in map(json.loads, lines) if "correction" in step]
-        return statistics.median(found) if found else None
+        steps = [json.loads(line) for line in lines]
+        return [step for step in steps if interval[0] <= step["t"] < interval[1]]
 
     def pictures(self) -> Images:
         """The sixteen, as they are at the end."""
@@ -123,38 +131,69 @@ def main() -> None:
 
 
 def _section(runs: list[Run]) -> str:
-    judge = ClipPoseJudge(shipped_folder() / CLIP, torch.device("cpu"))
+    head = ClipPoseJudge(shipped_folder() / CLIP, torch.device("cpu"))
     rows = []
     for run in runs:
         pictures = run.pictures()
-        reading = judge.read(pictures, BEAR, turntable(len(pictures)))
+        reading = _beside_renders(pictures)
         shares = pose_shares(best_poses(reading.posterior))
+        by_head = head.read(pictures, BEAR, turntable(len(pictures))).posterior
         rows.append(
             [
                 f"{run.method}, seed {run.seed}",
                 *(f"{round(float(share) * len(pictures))}" for share in shares),
                 f"{pose_entropy(shares):.2f}",
                 f"{float(reading.likeness.mean()):.2f}",
-                "-" if (length := run.correction()) is None else f"{length:.1e}",
+                f"{pose_entropy(pose_shares(best_poses(by_head))):.2f}",
+                run.corrections(),
                 f"{minutes(run.folder):.1f}",
             ]
         )
-    header = ["16 pictures by", *POSES, "entropy", "likeness", "rectifier", "minutes"]
+    header = [
+        "16 pictures by",
+        *POSES,
+        "entropy",
+        "likeness",
+        "by the head",
+        "rectifier",
+        "minutes",
+    ]
+    intervals = ", ".join(f"{begin} to {end}" for begin, end in INTERVALS)
+    commits = ", ".join(sorted({commit_of(run.folder) for run in runs}))
     return "\n".join(
         [
             markdown(header, rows),
             "",
-            "Of each picture the pose that the toybox's own pose head finds; entropy in nats, of "
-            "1.386 at most; likeness: the CLIP model's probability of a bear; rectifier: the "
-            "median of its length beside the rest of the gradient, before any limit.",
+            "Of each picture the pose of the most similar render of the true toy, from elevations "
+            f"of {', '.join(f'{each:g}°' for each in ELEVATIONS)}; entropy in nats, of 1.386 at "
+            "most; likeness: the cosine with that render, 0.6 to 1 for a true view. By the head: "
+            "the entropy as the toybox's pose head finds it, whose network the classifier's "
+            f"features come from. Rectifier: its length beside the rest, unlimited, at t of "
+            f"{intervals}: medians.",
             "",
             "![The sixteen pictures](images/usd_pictures.png)",
             "",
             "![Classes seen in each interval of t](images/usd_histograms.png)",
             "",
-            f"{machine('sd-guidance-usd', 'sd-toybox', 'torch')}; made by "
+            f"{machine('sd-guidance-usd', 'sd-toybox', 'torch')}; commits {commits}; made by "
             "benchmarks/usd_pictures.py.",
         ]
+    )
+
+
+def _beside_renders(pictures: Images) -> PoseReading:
+    """From the elevation at which each is most like the true toy; theirs is not known."""
+    readings = []
+    for elevation in ELEVATIONS:
+        cameras = turntable(
+            len(pictures), elevation_deg=elevation, distance=2.0, vertical_fov_deg=40.0
+        )
+        readings.append(RenderPoseJudge().read(pictures, BEAR, cameras))
+    best = torch.stack([each.likeness for each in readings]).argmax(dim=0)
+    rows = torch.arange(len(pictures))
+    return PoseReading(
+        torch.stack([each.posterior for each in readings])[best, rows],
+        torch.stack([each.likeness for each in readings])[best, rows],
     )
 
 
