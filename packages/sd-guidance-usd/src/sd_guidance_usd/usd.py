@@ -35,7 +35,9 @@ PAPERS_WORDS = "from side view, from back view."
 
 
 class USD(VSD):
-    """g = w(t)·(ε_p - σ·∇_{x_t} log r - ε_φ), r = Σ_c f(c)/p̄_t(c)·p(c|x_t); eq. 13.
+    """g = w(t)·(ε_p - σ·∇_{x_t} log r - ε_φ), r = Σ_c f(c)/p̄_t(c)·p(c|x_t).
+
+    Eq. 13 has (σ/α)·∇_θ log r; of its ∇_θ = (∂x_0/∂θ)ᵀ·α·∇_{x_t}, α is in here.
 
     p_t·r is the density of pictures whose poses are distributed as f. p(c|x_t) is read off x̂0, the
     prior's own guess of the picture without noise, given the text; or a classifier knows it of x_t.
