@@ -1,5 +1,7 @@
 """USD on a tiny Stable Diffusion: its passes, its three slopes, and what was released."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Generator
@@ -7,6 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 pytest.importorskip("diffusers")
 
+from sd_core.baselines.vsd import VSD, VSDOptions
 from sd_core.config import parse_options
 from sd_core.step import Step
 from sd_core.testing import exact
@@ -34,6 +37,19 @@ class Corners:
 
 
 corners = Corners()
+
+
+class Undecided:
+    """r = 1 everywhere, with the graph of a classifier."""
+
+    classes = ("left", "right")
+
+    def __call__(self, images):
+        half = 0.5 + 0 * images.flatten(1).mean(dim=1)
+        return torch.stack([half, half], dim=1)
+
+
+undecided = Undecided()
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +128,17 @@ def test_the_gradient_is_the_formula_computed_from_raw_calls(prior, jacobian, ju
     small = 1e-3 * float((sigma * slope).abs().max())
     torch.testing.assert_close(told.correction.noise, -sigma * slope, rtol=1e-3, atol=small)
     assert small > 0
+
+
+@pytest.mark.parametrize("judged", ["text", "guided"])
+@pytest.mark.parametrize("jacobian", ["full", "vae", "none"])
+def test_where_r_has_no_slope_it_is_vsd_to_the_bit(prior, jacobian, judged):
+    undecided = {"kind": "test_usd_on_a_network:undecided"}
+    method = usd(prior, classifier=undecided, auxiliary="", jacobian=jacobian, judged=judged)
+    within = exact.guidance_context(prior)
+    plain = replace(within, prompt=within.prompt.model_copy(update={"views": "none"}))
+    vsd = VSD(VSDOptions(timesteps=method.config.timesteps), plain)
+    assert torch.equal(answer(method, prior).gradient, answer(vsd, prior).gradient)
 
 
 def test_released_judges_the_pose_at_a_noise_of_its_own_and_makes_both_parts_equally_long(prior):
