@@ -10,6 +10,10 @@ RENDERS = ("--set", "prior.estimator.kind=renders")
 EXACT = ("--set", "guidance.scale=1", *RENDERS)
 
 ESD_1 = ("--guidance", "esd", "--set", "guidance.entropy_weight=1")
+ESD_4_TO_1 = (
+    *("--set", "guidance.entropy_weight=4", "--set", "guidance.entropy_weight_end=1"),
+    *("--set", "guidance.entropy_weight_until=0.6"),
+)
 # All layers that a LoRA can adapt, as camera_knowledge.py has it.
 EVERYWHERE = (
     *("to_q", "to_k", "to_v", "to_out.0"),
@@ -26,6 +30,10 @@ def classifier(where: str, words: Sequence[str]) -> tuple[str, ...]:
     show the front."""
     each = [f"{where}.classifier.{word}" for word in words]
     return tuple(told for word in each for told in ("--set", word))
+
+
+# Ten times the usual, with RANK_16.
+QUICK = "estimator.learning_rate=0.001"
 
 
 def mix(estimator: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
@@ -55,7 +63,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     # how long.
     "esd-1-dropout-0.1": (*ESD_1, "--set", "guidance.estimator.camera_dropout=0.1"),
     "esd-1-dropout-1": (*ESD_1, "--set", "guidance.estimator.camera_dropout=1"),
-    "esd-1-rank-16": (*ESD_1, *RANK_16, "--set", "guidance.estimator.learning_rate=0.001"),
+    "esd-1-rank-16": (*ESD_1, *RANK_16, "--set", f"guidance.{QUICK}"),
     "esd-1-1200-steps": (*ESD_1, "--set", "steps=1200"),
     "vsd-1200-steps": ("--guidance", "vsd", "--set", "steps=1200"),
     "bridge": ("--guidance", "bridge"),
@@ -70,10 +78,10 @@ METHODS: dict[str, tuple[str, ...]] = {
     "esd-0.25-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.25", *EXACT),
     "esd-0.5-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5", *EXACT),
     "esd-1-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=1", *EXACT),
-    "esd-4-to-1-exact": (
-        *("--guidance", "esd", "--set", "guidance.entropy_weight=4"),
-        *("--set", "guidance.entropy_weight_end=1", "--set", "guidance.entropy_weight_until=0.6"),
-        *EXACT,
+    "esd-4-to-1-exact": ("--guidance", "esd", *ESD_4_TO_1, *EXACT),
+    "esd-4-to-1": (
+        *("--guidance", "esd", *ESD_4_TO_1, "--set", "guidance.scale=1", *RANK_16),
+        *("--set", f"guidance.{QUICK}"),
     ),
     # The rectifier is as long as the rest, as in RecDreamer's code.
     "usd": (
@@ -87,9 +95,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     ),
     # The paper's limit.
     "usd-at-most": ("--guidance", "usd", *classifier("guidance", MATCHING)),
-    "usd-esd-4-to-1": mix(
-        (*RANK_16, "--set", "guidance.options.esd.estimator.learning_rate=0.001"), MATCHING
-    ),
+    "usd-esd-4-to-1": mix((*RANK_16, "--set", f"guidance.options.esd.{QUICK}"), MATCHING),
     "usd-esd-4-to-1-exact": mix(RENDERS, MATCHING),
     "usd-esd-4-to-1-exact-noised": mix(RENDERS, NOISED),
 }
