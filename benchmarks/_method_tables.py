@@ -48,10 +48,13 @@ CAPTION_BESIDE_VSD = (
 Record = Mapping[str, Any]
 Methods = dict[str, dict[str, Record]]  # of each method, by prompt
 
+# In every table, since others differ from them by one thing.
+BESIDE = ("sds", "vsd", "esd-1", "jsd", "usd", "esd-4-to-1-exact", "usd-esd-4-to-1-exact-noised")
+
 
 def tables(records: Sequence[Record]) -> str:
     """A row for each method, and what lies between it and VSD; methods that ran on fewer prompts in
-    tables of their own, beside the others on those prompts."""
+    tables of their own, beside those that they vary on those prompts."""
     of_methods: Methods = {}
     for record in records:
         of_methods.setdefault(record["method"], {})[record["prompt"]] = record
@@ -65,7 +68,12 @@ def tables(records: Sequence[Record]) -> str:
     for fewer in prompts[1:]:
         *some, last = (f'"{prompt}"' for prompt in sorted(fewer))
         named = f"{', '.join(some)} and {last}" if some else last
-        parts += [f"Of {named} alone:", _table(_restricted(of_methods, fewer))]
+        own = {
+            method: found
+            for method, found in _restricted(of_methods, fewer).items()
+            if method in BESIDE or of_methods[method].keys() == fewer
+        }
+        parts += [f"Of {named} alone:", _table(own)]
     made = f"{made_with(records)}; made by benchmarks/toybox_methods.py."
     return "\n\n".join([*parts, made])
 
