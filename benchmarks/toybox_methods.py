@@ -54,7 +54,8 @@ PROMPTS = (
 FAILURES = ("sds", "vsd")
 METRICS = ("janus-faces", "pose-consistency")
 PICTURED = PROMPTS[:4], 0  # the prompts and the seed whose views are shown
-SHOWN = ("sds", "vsd", "esd-1", "usd", "usd-esd-4-to-1-exact-noised")  # in docs/
+# In docs/, as far as they are there.
+SHOWN = ("sds", "vsd", "esd-1", "usd", "usd-esd-4-to-1", "usd-esd-4-to-1-exact-noised")
 COLUMNS = 8  # views around each object
 
 
@@ -181,8 +182,11 @@ def _picture() -> None:
     prompts, seed = PICTURED
     for method in SHOWN:
         folders = {prompt: Part(method, prompt).folder(seed) for prompt in prompts}
-        if all(map(finished, folders.values())):
-            rows = [row for prompt in prompts for row in _true_and_made(prompt, folders[prompt])]
+        made = {prompt: folder for prompt, folder in folders.items() if finished(folder)}
+        if made:
+            rows = [
+                row for prompt, folder in made.items() for row in _true_and_made(prompt, folder)
+            ]
             path = IMAGES / f"toybox_{method}.png"
             save_png(path, contact_sheet(torch.cat(rows), COLUMNS))
             print(f"wrote {path}")
