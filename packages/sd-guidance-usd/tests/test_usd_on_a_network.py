@@ -39,19 +39,6 @@ class Corners:
 corners = Corners()
 
 
-class Undecided:
-    """r = 1 everywhere, with the graph of a classifier."""
-
-    classes = ("left", "right")
-
-    def __call__(self, images):
-        half = 0.5 + 0 * images.flatten(1).mean(dim=1)
-        return torch.stack([half, half], dim=1)
-
-
-undecided = Undecided()
-
-
 @pytest.fixture(scope="module")
 def prior(tmp_path_factory):
     return tiny_prior(save_tiny_pipeline(tmp_path_factory.mktemp("models") / "sd1", "sd1"))
@@ -133,8 +120,8 @@ def test_the_gradient_is_the_formula_computed_from_raw_calls(prior, jacobian, ju
 @pytest.mark.parametrize("judged", ["text", "guided"])
 @pytest.mark.parametrize("jacobian", ["full", "vae", "none"])
 def test_where_r_has_no_slope_it_is_vsd_to_the_bit(prior, jacobian, judged):
-    undecided = {"kind": "test_usd_on_a_network:undecided"}
-    method = usd(prior, classifier=undecided, auxiliary="", jacobian=jacobian, judged=judged)
+    told = {"classifier": {"kind": "test_usd:undecided"}, "auxiliary": ""}
+    method = usd(prior, **told, jacobian=jacobian, judged=judged)
     within = exact.guidance_context(prior)
     plain = replace(within, prompt=within.prompt.model_copy(update={"views": "none"}))
     vsd = VSD(VSDOptions(timesteps=method.config.timesteps), plain)
