@@ -10,10 +10,6 @@ RENDERS = ("--set", "prior.estimator.kind=renders")
 EXACT = ("--set", "guidance.scale=1", *RENDERS)
 
 ESD_1 = ("--guidance", "esd", "--set", "guidance.entropy_weight=1")
-ESD_4_TO_1 = (
-    *("--set", "guidance.entropy_weight=4", "--set", "guidance.entropy_weight_end=1"),
-    *("--set", "guidance.entropy_weight_until=0.6"),
-)
 # All layers that a LoRA can adapt, as camera_knowledge.py has it.
 EVERYWHERE = (
     *("to_q", "to_k", "to_v", "to_out.0"),
@@ -25,13 +21,17 @@ RANK_16 = (
 )
 
 
+def options(where: str, words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(told for word in words for told in ("--set", f"{where}.{word}"))
+
+
 def classifier(where: str, words: Sequence[str]) -> tuple[str, ...]:
     """USD's classifier, with templates that are true views: the prior's own pictures of "back view"
     show the front."""
-    each = [f"{where}.classifier.{word}" for word in words]
-    return tuple(told for word in each for told in ("--set", word))
+    return options(f"{where}.classifier", words)
 
 
+FROM_4_TO_1 = ("entropy_weight=4", "entropy_weight_end=1", "entropy_weight_until=0.6")
 # Ten times the usual, with RANK_16.
 QUICK = "estimator.learning_rate=0.001"
 
@@ -44,9 +44,7 @@ def mix(estimator: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
         *(*estimator, "--set", "guidance.options.usd.scale=1"),
         *("--set", "guidance.options.usd.marginal=prior"),
         *("--set", "guidance.options.usd.limit=none"),
-        *("--set", "guidance.options.esd.entropy_weight=4"),
-        *("--set", "guidance.options.esd.entropy_weight_end=1"),
-        *("--set", "guidance.options.esd.entropy_weight_until=0.6"),
+        *options("guidance.options.esd", FROM_4_TO_1),
         *classifier("guidance.options.usd", words),
     )
 
@@ -78,9 +76,16 @@ METHODS: dict[str, tuple[str, ...]] = {
     "esd-0.25-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.25", *EXACT),
     "esd-0.5-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5", *EXACT),
     "esd-1-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=1", *EXACT),
-    "esd-4-to-1-exact": ("--guidance", "esd", *ESD_4_TO_1, *EXACT),
+    "esd-4-to-1-exact": ("--guidance", "esd", *options("guidance", FROM_4_TO_1), *EXACT),
     "esd-4-to-1": (
-        *("--guidance", "esd", *ESD_4_TO_1, "--set", "guidance.scale=1", *RANK_16),
+        *(
+            "--guidance",
+            "esd",
+            *options("guidance", FROM_4_TO_1),
+            "--set",
+            "guidance.scale=1",
+            *RANK_16,
+        ),
         *("--set", f"guidance.{QUICK}"),
     ),
     # The rectifier is as long as the rest, as in RecDreamer's code.
