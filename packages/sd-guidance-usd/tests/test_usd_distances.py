@@ -49,3 +49,10 @@ def test_the_slope_of_small_distances_is_not_rounded_away():
         (distances(at, others.to(dtype)) * weights.to(dtype)).sum().backward()
         slopes.append(at.grad.double())
     torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-3, atol=1e-4)
+
+
+def test_distances_in_float32_are_as_exact_as_float32_is():
+    """Beside the differences one by one in float64, for sets far from the origin."""
+    points, others = (5 + random(9, 64)).float(), (5 + random(8, 64, seed=1)).float()
+    expected = (points.double()[:, None] - others.double()).square().sum(dim=2).sqrt()
+    torch.testing.assert_close(distances(points, others).double(), expected, rtol=3e-7, atol=0)

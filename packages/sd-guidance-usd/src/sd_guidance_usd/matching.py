@@ -98,12 +98,15 @@ def orientation_similarity(
     template. Printed is 1 - softmax(‖·‖/τ), with a mean over u', which is nearly uniform; this is
     what the released code computes. The coordinates m carry no gradient.
     """
-    pictures, templates = _shown(patches, mask), _shown(template_patches, template_mask)
-    rows = [
-        torch.stack([_same_places(shown, template, temperature) for template in templates])
-        for shown in pictures
-    ]
-    return torch.stack(rows)
+    templates = _shown(template_patches, template_mask)
+    everywhere = torch.cat([points for points, _ in templates])
+    sizes = [len(points) for points, _ in templates]
+    rows = []
+    for points, place in _shown(patches, mask):
+        away = torch.split(distances(points, everywhere), sizes, dim=1)
+        each = zip(away, templates, strict=True)
+        rows += [_same_places(own, place, its_place, temperature) for own, (_, its_place) in each]
+    return torch.stack(rows).view(len(patches), len(templates))
 
 
 def _shown(patches: Patches, mask: PatchMask) -> list[Shown]:
@@ -113,10 +116,14 @@ def _shown(patches: Patches, mask: PatchMask) -> list[Shown]:
     return [(own[on], place[on]) for own, place, on in each]
 
 
-def _same_places(shown: Shown, template: Shown, temperature: float) -> Tensor:
-    """s_ori of one picture and one template, a number."""
-    (points, place), (template_points, template_place) = shown, template
-    weight = (-distances(points, template_points) / temperature).softmax(dim=1)
+def _same_places(
+    away: Float[Tensor, "points others"],
+    place: Float[Tensor, " points"],
+    template_place: Float[Tensor, " others"],
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """s_ori of one picture and one template, from all distances of their patches."""
+    weight = (-away / temperature).softmax(dim=1)
     moved = (place[:, None] - template_place).abs()
     return 1 - (weight * moved).sum(dim=1).mean()
 
