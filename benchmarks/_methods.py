@@ -35,19 +35,33 @@ FROM_4_TO_1 = ("entropy_weight=4", "entropy_weight_end=1", "entropy_weight_until
 # Ten times the usual, with RANK_16.
 QUICK = "estimator.learning_rate=0.001"
 
+IN_THE_MIX = "guidance.options.esd"
 
-def mix(estimator: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
+
+def mix(estimator: Sequence[str], words: Sequence[str], limit: str = "none") -> tuple[str, ...]:
     """USD's target with ESD's source, λ from 4 to 1, without classifier-free guidance."""
     return (
         *("--guidance", "mix", "--set", "guidance.noising=esd"),
         *("--set", "guidance.target=usd", "--set", "guidance.source=esd"),
         *(*estimator, "--set", "guidance.options.usd.scale=1"),
         *("--set", "guidance.options.usd.marginal=prior"),
-        *("--set", "guidance.options.usd.limit=none"),
-        *options("guidance.options.esd", FROM_4_TO_1),
+        *("--set", f"guidance.options.usd.limit={limit}"),
+        *options(IN_THE_MIX, FROM_4_TO_1),
         *classifier("guidance.options.usd", words),
     )
 
+
+# As examples/one_toy.toml has it: all sides at high t, and low t last.
+HIGH_T_FIRST = (
+    "timesteps.schedule=pieces",
+    "timesteps.pieces=[[0, 0.5, 0.98], [0.64, 0.3, 0.75], [0.84, 0.02, 0.5]]",
+)
+WITH_A_LORA = (*RANK_16, *options(IN_THE_MIX, [QUICK]))
+# The source of that mix alone.
+ESD_4_TO_1 = (
+    *("--guidance", "esd", *options("guidance", FROM_4_TO_1), "--set", "guidance.scale=1"),
+    *(*RANK_16, *options("guidance", [QUICK])),
+)
 
 METHODS: dict[str, tuple[str, ...]] = {
     "sds": ("--guidance", "sds"),
@@ -77,17 +91,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "esd-0.5-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=0.5", *EXACT),
     "esd-1-exact": ("--guidance", "esd", "--set", "guidance.entropy_weight=1", *EXACT),
     "esd-4-to-1-exact": ("--guidance", "esd", *options("guidance", FROM_4_TO_1), *EXACT),
-    "esd-4-to-1": (
-        *(
-            "--guidance",
-            "esd",
-            *options("guidance", FROM_4_TO_1),
-            "--set",
-            "guidance.scale=1",
-            *RANK_16,
-        ),
-        *("--set", f"guidance.{QUICK}"),
-    ),
+    "esd-4-to-1": ESD_4_TO_1,
     # The rectifier is as long as the rest, as in RecDreamer's code.
     "usd": (
         *("--guidance", "usd", *classifier("guidance", MATCHING)),
@@ -100,7 +104,17 @@ METHODS: dict[str, tuple[str, ...]] = {
     ),
     # The paper's limit.
     "usd-at-most": ("--guidance", "usd", *classifier("guidance", MATCHING)),
-    "usd-esd-4-to-1": mix((*RANK_16, "--set", f"guidance.options.esd.{QUICK}"), MATCHING),
+    "usd-esd-4-to-1": mix(WITH_A_LORA, MATCHING),
+    "usd-esd-high-t-first": (
+        *mix(WITH_A_LORA, MATCHING, limit="equal"),
+        *options(IN_THE_MIX, HIGH_T_FIRST),
+    ),
+    # The same t, steps and LoRA without the rectifier, and USD alone with the same t.
+    "esd-high-t-first": (*ESD_4_TO_1, *options("guidance", HIGH_T_FIRST)),
+    "usd-high-t-first": (
+        *("--guidance", "usd", *classifier("guidance", MATCHING)),
+        *("--set", "guidance.limit=equal", *options("guidance", HIGH_T_FIRST)),
+    ),
     "usd-esd-4-to-1-exact": mix(RENDERS, MATCHING),
     "usd-esd-4-to-1-exact-noised": mix(RENDERS, NOISED),
 }
