@@ -38,13 +38,15 @@ QUICK = "estimator.learning_rate=0.001"
 IN_THE_MIX = "guidance.options.esd"
 
 
-def mix(estimator: Sequence[str], words: Sequence[str], limit: str = "none") -> tuple[str, ...]:
+def mix(
+    estimator: Sequence[str], words: Sequence[str], *, marginal: str = "prior", limit: str = "none"
+) -> tuple[str, ...]:
     """USD's target with ESD's source, λ from 4 to 1, without classifier-free guidance."""
     return (
         *("--guidance", "mix", "--set", "guidance.noising=esd"),
         *("--set", "guidance.target=usd", "--set", "guidance.source=esd"),
         *(*estimator, "--set", "guidance.options.usd.scale=1"),
-        *("--set", "guidance.options.usd.marginal=prior"),
+        *("--set", f"guidance.options.usd.marginal={marginal}"),
         *("--set", f"guidance.options.usd.limit={limit}"),
         *options(IN_THE_MIX, FROM_4_TO_1),
         *classifier("guidance.options.usd", words),
@@ -106,6 +108,10 @@ METHODS: dict[str, tuple[str, ...]] = {
     "usd-at-most": ("--guidance", "usd", *classifier("guidance", MATCHING)),
     "usd-esd-4-to-1": mix(WITH_A_LORA, MATCHING),
     "usd-esd-high-t-first": (
+        *mix(WITH_A_LORA, MATCHING, marginal="running", limit="equal"),
+        *options(IN_THE_MIX, HIGH_T_FIRST),
+    ),
+    "usd-esd-high-t-first-prior": (
         *mix(WITH_A_LORA, MATCHING, limit="equal"),
         *options(IN_THE_MIX, HIGH_T_FIRST),
     ),
