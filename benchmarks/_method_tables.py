@@ -51,7 +51,7 @@ Methods = dict[str, dict[str, Record]]  # of each method, by prompt
 # In every table, since others differ from them by one thing.
 BESIDE = (
     *("sds", "vsd", "esd-1", "jsd", "usd"),
-    *("esd-4-to-1-exact", "usd-esd-4-to-1", "usd-esd-4-to-1-exact-noised"),
+    *("esd-4-to-1-exact", "usd-esd-4-to-1", "usd-esd-4-to-1-exact-noised", "usd-esd-high-t-first"),
 )
 
 

@@ -65,6 +65,12 @@ ESD_4_TO_1 = (
     *(*RANK_16, *options("guidance", [QUICK])),
 )
 
+# examples/one_bear.toml.
+ALL_SIDES = (
+    *mix(WITH_A_LORA, MATCHING, marginal="running", limit="equal"),
+    *options(IN_THE_MIX, HIGH_T_FIRST),
+)
+
 METHODS: dict[str, tuple[str, ...]] = {
     "sds": ("--guidance", "sds"),
     "vsd": ("--guidance", "vsd"),
@@ -107,10 +113,9 @@ METHODS: dict[str, tuple[str, ...]] = {
     # The paper's limit.
     "usd-at-most": ("--guidance", "usd", *classifier("guidance", MATCHING)),
     "usd-esd-4-to-1": mix(WITH_A_LORA, MATCHING),
-    "usd-esd-high-t-first": (
-        *mix(WITH_A_LORA, MATCHING, marginal="running", limit="equal"),
-        *options(IN_THE_MIX, HIGH_T_FIRST),
-    ),
+    "usd-esd-high-t-first": ALL_SIDES,
+    # As many views a step as examples/one_face.toml has.
+    "usd-esd-high-t-first-12-views": (*ALL_SIDES, "--set", "stages.0.cameras.batch=12"),
     "usd-esd-high-t-first-prior": (
         *mix(WITH_A_LORA, MATCHING, limit="equal"),
         *options(IN_THE_MIX, HIGH_T_FIRST),

@@ -53,9 +53,13 @@ PROMPTS = (
 )
 FAILURES = ("sds", "vsd")
 METRICS = ("janus-faces", "pose-consistency")
-PICTURED = PROMPTS[:4], 0  # the prompts and the seed whose views are shown
-# In docs/, as far as they are there.
-SHOWN = ("sds", "vsd", "esd-1", "usd", "usd-esd-4-to-1", "usd-esd-4-to-1-exact-noised")
+# Prompts and seeds whose views are shown in docs/, as far as they are there.
+PICTURED = PROMPTS[:4], (0,)
+SHOWN = {
+    **dict.fromkeys(("sds", "vsd", "esd-1", "usd", "usd-esd-4-to-1"), PICTURED),
+    "usd-esd-4-to-1-exact-noised": PICTURED,
+    "usd-esd-high-t-first": (("a red bear", "a grey cat"), (0, 1, 2)),
+}
 COLUMNS = 8  # views around each object
 
 
@@ -179,14 +183,14 @@ def _refuse_others(records: Records) -> None:
 
 def _picture() -> None:
     """For each method one PNG: views around the true toy, and below around what was made of it."""
-    prompts, seed = PICTURED
-    for method in SHOWN:
-        folders = {prompt: Part(method, prompt).folder(seed) for prompt in prompts}
-        made = {prompt: folder for prompt, folder in folders.items() if finished(folder)}
-        if made:
-            rows = [
-                row for prompt, folder in made.items() for row in _true_and_made(prompt, folder)
-            ]
+    for method, (prompts, seeds) in SHOWN.items():
+        rows: list[Images] = []
+        for prompt in prompts:
+            folders = [Part(method, prompt).folder(seed) for seed in seeds]
+            pairs = [_true_and_made(prompt, folder) for folder in folders if finished(folder)]
+            if pairs:
+                rows += [pairs[0][0], *(made for _, made in pairs)]
+        if rows:
             path = IMAGES / f"toybox_{method}.png"
             save_png(path, contact_sheet(torch.cat(rows), COLUMNS))
             print(f"wrote {path}")
