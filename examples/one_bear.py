@@ -1,4 +1,4 @@
-"""One face by the toybox's network: USD's target, ESD's source, four pictures of the toy.
+"""One face by the toybox's network, on some seeds: USD's target, ESD's source, four true views.
 
     python examples/one_bear.py [--output FOLDER] [--steps N] [--seed N]
 
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="One face by the toybox's network")
     parser.add_argument("--output", type=Path, default=Path("runs/one_bear"))
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     parsed = parser.parse_args()
     write_templates(parsed.output / "templates")
     run = parsed.output / f"seed-{parsed.seed}"
