@@ -31,10 +31,14 @@ def test_a_set_that_needs_no_gradient_gets_none(which):
     assert sets[1 - which].grad is None
 
 
-def test_points_that_coincide_have_no_slope_towards_each_other():
-    points = random(3, 4).requires_grad_()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_points_that_coincide_have_no_distance_and_no_slope(dtype):
+    """Their squares do not cancel to the last bit."""
+    points = (10 * random(50, 64)).to(dtype).requires_grad_()
     others = points.detach().clone()
-    distances(points, others).diagonal().sum().backward()
+    found = distances(points, others).diagonal()
+    assert torch.equal(found, torch.zeros_like(found))
+    found.sum().backward()
     assert torch.equal(points.grad, torch.zeros_like(points))
 
 
