@@ -7,13 +7,12 @@ says how many faces the bear has, and writes one_bear.png: the true bear above, 
 """
 
 import argparse
-from math import pi, radians
 from pathlib import Path
 
 import torch
 
 from sd_core.atomic import new_folder
-from sd_core.cameras import orbit_cameras, turntable
+from sd_core.cameras import CameraBatch, turntable
 from sd_core.cli import main as score_distill
 from sd_core.experiment import Experiment
 from sd_core.pictures import contact_sheet, save_png
@@ -29,29 +28,27 @@ TOY = ("bear", "red")
 VIEWS = 8  # around the bear
 
 
+def around(views: int) -> CameraBatch:
+    """The front first, from a little above."""
+    return turntable(views, elevation_deg=10.0, distance=2.0, vertical_fov_deg=40.0)
+
+
 def write_templates(folder: Path) -> None:
-    """A picture of each side, from a little above; once."""
+    """A true view of each side; once."""
     if folder.is_dir():
         return
-    around = torch.arange(len(POSES)) * (pi / 2)
-    cameras = orbit_cameras(
-        azimuth=around,
-        elevation=torch.full_like(around, radians(10.0)),
-        distance=torch.full_like(around, 2.0),
-        vertical_fov=torch.full_like(around, radians(40.0)),
-    )
     with new_folder(folder) as aside:
-        for pose, picture in zip(POSES, world_pictures(*TOY, cameras), strict=True):
+        sides = world_pictures(*TOY, around(len(POSES)))
+        for pose, picture in zip(POSES, sides, strict=True):
             save_png(aside / f"{pose}.png", picture[None])
 
 
 def true_and_made(run: Path) -> Images:
     """Views around the true bear and, from the same cameras, around what was made."""
-    cameras = turntable(VIEWS, elevation_deg=10.0, distance=2.0, vertical_fov_deg=40.0)
     folder, table = RunFolder.open(run)
     scene = load_scene(folder, Experiment(table, load_plugins()), device=torch.device("cpu"))
-    made = scene.renderer.preview(cameras).images.clamp(0, 1)
-    return torch.cat([world_pictures(*TOY, cameras, made.shape[-1]), made])
+    made = scene.renderer.preview(around(VIEWS)).images.clamp(0, 1)
+    return torch.cat([world_pictures(*TOY, around(VIEWS), made.shape[-1]), made])
 
 
 def main() -> None:
@@ -60,9 +57,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parsed = parser.parse_args()
-    write_templates(parsed.output / "templates")
-    run = parsed.output / f"seed-{parsed.seed}"
-    templates = parsed.output / "templates"
+    templates, run = parsed.output / "templates", parsed.output / f"seed-{parsed.seed}"
+    write_templates(templates)
     told = [f"guidance.options.usd.classifier.templates={templates}"]
     told += [f"steps={parsed.steps}", "run.threads=1", "run.turntable_frames=0"]
     settings = [word for each in told for word in ("--set", each)]
